@@ -1,0 +1,71 @@
+-- app: core
+-- requires:
+-- schemas: ringfence_data, ringfence_v1
+
+-- The tables that every other app stands on, and the endpoints of a member.
+
+CREATE SCHEMA ringfence_data;
+COMMENT ON SCHEMA ringfence_data IS 'tables of ringfence: orgs, users, memberships, and what each room keeps';
+GRANT USAGE ON SCHEMA ringfence_data TO ringfence_member, ringfence_operator, ringfence_jobs;
+
+CREATE SCHEMA ringfence_v1;
+COMMENT ON SCHEMA ringfence_v1 IS 'endpoints of ringfence, for PostgREST''s db-schemas';
+GRANT USAGE ON SCHEMA ringfence_v1 TO ringfence_anon, ringfence_member;
+
+-- What ringfence itself keeps: no tenant reaches these.
+
+CREATE TABLE ringfence_data.apps (
+	app text COLLATE "C" NOT NULL PRIMARY KEY,
+	version text NOT NULL,
+	schemas name[] NOT NULL,
+	requires text[] NOT NULL,
+	installed_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE ringfence_data.apps IS 'installed apps; written by install(), upgrade() and uninstall()';
+COMMENT ON COLUMN ringfence_data.apps.app IS 'name of the app, as in its script''s file name';
+COMMENT ON COLUMN ringfence_data.apps.version IS 'installed version';
+COMMENT ON COLUMN ringfence_data.apps.schemas IS 'schemas that the app made; uninstall() drops them';
+COMMENT ON COLUMN ringfence_data.apps.requires IS 'apps that must be installed with it';
+COMMENT ON COLUMN ringfence_data.apps.installed_at IS 'when it was installed';
+
+CREATE TABLE ringfence_data.tables (
+	relation regclass NOT NULL PRIMARY KEY,
+	row_class text NOT NULL,
+	access jsonb NOT NULL,
+	protected_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	CONSTRAINT tables_row_class_check CHECK (row_class IN ('org', 'user', 'reference', 'system', 'directory'))
+);
+COMMENT ON TABLE ringfence_data.tables IS 'protected tables; written by protect() and unprotect()';
+COMMENT ON COLUMN ringfence_data.tables.relation IS 'the table';
+COMMENT ON COLUMN ringfence_data.tables.row_class IS
+	'org: rows of one organization; user: rows of one user; reference: shared, read by all; system: no tenant; directory: policies of its own, made by core';
+COMMENT ON COLUMN ringfence_data.tables.access IS 'the access matrix that its policies were made from';
+COMMENT ON COLUMN ringfence_data.tables.protected_at IS 'when they were made';
+
+CREATE TABLE ringfence_data.protected_schemas (
+	schema_name name NOT NULL PRIMARY KEY
+);
+COMMENT ON TABLE ringfence_data.protected_schemas IS
+	'schemas that admit only protected tables; written by protect_schema() and unprotect_schema()';
+COMMENT ON COLUMN ringfence_data.protected_schemas.schema_name IS 'name of the schema';
+
+CREATE TABLE ringfence_data.jwt_keys (
+	kid text COLLATE "C" NOT NULL PRIMARY KEY,
+	secret bytea NOT NULL,
+	issuer text NOT NULL,
+	audience text NOT NULL,
+	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	retired_at timestamptz,
+	CONSTRAINT jwt_keys_kid_check CHECK (octet_length(kid) BETWEEN 1 AND 63),
+	CONSTRAINT jwt_keys_secret_check CHECK (octet_length(secret) BETWEEN 32 AND 1024),
+	CONSTRAINT jwt_keys_issuer_check CHECK (issuer <> ''),
+	CONSTRAINT jwt_keys_audience_check CHECK (audience <> '')
+);
+COMMENT ON TABLE ringfence_data.jwt_keys IS
+	'HS256 keys for tokens; read by ringfence_owner''s functions only; dumps contain the secrets';
+COMMENT ON COLUMN ringfence_data.jwt_keys.kid IS 'key id, as in a token''s header';
+COMMENT ON COLUMN ringfence_data.jwt_keys.secret IS 'the key, 32 to 1024 bytes';
+COMMENT ON COLUMN ringfence_data.jwt_keys.issuer IS 'the iss that a token signed with it must carry';
+COMMENT ON COLUMN ringfence_data.jwt_keys.audience IS 'the aud that it must carry';
+COMMENT ON COLUMN ringfence_data.jwt_keys.created_at IS 'when it was added; the newest one signs';
+COMMENT ON COLUMN ringfence_data.jwt_keys.retired_at IS 'since when tokens signed with it are refused, or NULL';

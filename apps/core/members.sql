@@ -1,0 +1,292 @@
+-- Endpoints for members, and the functions that make and change memberships.
+-- They belong to ringfence_owner, so row security holds inside them as well:
+-- none can touch another organization than that of the context.
+
+CREATE VIEW ringfence_v1.me WITH (security_invoker = true, security_barrier = true) AS
+SELECT
+	u.id,
+	u.email,
+	u.name,
+	m.org_id,
+	o.name AS org_name,
+	ARRAY(SELECT jsonb_array_elements_text(ringfence.context() -> 'roles')) AS roles,
+	ringfence.context() -> 'party' AS party
+FROM ringfence_data.users AS u
+LEFT JOIN ringfence_data.memberships AS m
+	ON m.user_id = u.id AND m.org_id = ringfence.org_id()
+LEFT JOIN ringfence_data.orgs AS o ON o.id = m.org_id
+WHERE u.id = ringfence.user_id();
+COMMENT ON VIEW ringfence_v1.me IS
+	'the signed-in user: one row, or none; roles and party as they are in force for this request';
+GRANT SELECT ON ringfence_v1.me TO ringfence_member;
+
+CREATE VIEW ringfence_v1.my_orgs WITH (security_invoker = true, security_barrier = true) AS
+SELECT
+	o.id,
+	o.name,
+	o.region,
+	o.status,
+	m.roles,
+	m.status AS membership,
+	o.id IS NOT DISTINCT FROM ringfence.org_id() AS current
+FROM ringfence_data.memberships AS m
+INNER JOIN ringfence_data.orgs AS o ON o.id = m.org_id
+WHERE m.user_id = ringfence.user_id();
+COMMENT ON VIEW ringfence_v1.my_orgs IS
+	'the organizations that the signed-in user belongs or is invited to (membership); "current" is the one of this token';
+GRANT SELECT ON ringfence_v1.my_orgs TO ringfence_member;
+
+CREATE VIEW ringfence_v1.members WITH (security_invoker = true, security_barrier = true) AS
+SELECT
+	m.user_id,
+	coalesce(u.email, m.invited_as) AS email,
+	u.name,
+	m.roles,
+	m.party,
+	m.status,
+	m.created_at
+FROM ringfence_data.memberships AS m
+LEFT JOIN ringfence_data.users AS u ON u.id = m.user_id
+WHERE m.org_id = ringfence.org_id();
+COMMENT ON VIEW ringfence_v1.members IS
+	'the members of the organization, for its owners and admins; everybody else sees only themselves';
+GRANT SELECT ON ringfence_v1.members TO ringfence_member;
+
+-- Finds a user by address or makes one. To the caller both look the same.
+CREATE FUNCTION ringfence_data.user_for_email(address text) RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	found_id uuid;
+BEGIN
+	INSERT INTO ringfence_data.users (email)
+	VALUES (lower(btrim(address)))
+	ON CONFLICT (lower(email)) DO NOTHING
+	RETURNING id INTO found_id;
+	IF found_id IS NULL THEN
+		SELECT u.id INTO found_id FROM ringfence_data.users AS u WHERE lower(u.email) = lower(btrim(address));
+	END IF;
+	RETURN found_id;
+EXCEPTION WHEN check_violation THEN
+	RAISE EXCEPTION 'invalid e-mail address' USING ERRCODE = 'invalid_parameter_value';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.user_for_email(text) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.user_for_email(text) IS
+	'the id of the user with that address, made if there is none; for ringfence_owner''s functions; 22023';
+
+CREATE FUNCTION ringfence_data.require_role(VARIADIC roles text[]) RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT ringfence.has_role(VARIADIC roles) THEN
+		RAISE EXCEPTION 'permission denied for this organization'
+			USING ERRCODE = 'insufficient_privilege',
+			DETAIL = format('It takes one of the roles: %s.', array_to_string(roles, ', '));
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.require_role(VARIADIC text[]) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.require_role(VARIADIC text[]) IS
+	'42501 unless the user holds one of these roles; for ringfence_owner''s functions';
+
+CREATE FUNCTION ringfence_v1.create_org(
+	name text,
+	owner_email text,
+	region text DEFAULT NULL,
+	settings jsonb DEFAULT '{}'
+) RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	new_id uuid := ringfence.uuid7();
+BEGIN
+	PERFORM ringfence.begin_org(new_id);
+	INSERT INTO ringfence_data.orgs (id, name, region, settings)
+	VALUES (new_id, create_org.name, create_org.region, coalesce(create_org.settings, '{}'));
+	INSERT INTO ringfence_data.memberships (org_id, user_id, roles)
+	VALUES (new_id, ringfence_data.user_for_email(owner_email), ARRAY['owner']);
+	RETURN new_id;
+EXCEPTION
+	WHEN unique_violation THEN
+		RAISE EXCEPTION 'an organization of that name exists' USING ERRCODE = 'PT409';
+	WHEN check_violation OR not_null_violation THEN
+		RAISE EXCEPTION 'invalid name, address or settings of an organization'
+			USING ERRCODE = 'invalid_parameter_value',
+			DETAIL = 'A name has 1 to 200 characters without blanks around it; settings are a JSON object.';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) TO ringfence_operator, ringfence_jobs, pg_database_owner;
+COMMENT ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) IS
+	'makes an organization with its first owner and returns its id; the transaction goes on in the new organization; for operators and jobs; PT409 if the name is taken, 22023, 42501 if another organization is entered';
+
+CREATE FUNCTION ringfence_v1.invite(email text, roles text[], party jsonb DEFAULT '{}') RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM ringfence_data.require_role('owner', 'admin');
+	IF 'owner' = ANY (roles) THEN
+		PERFORM ringfence_data.require_role('owner');
+	END IF;
+	INSERT INTO ringfence_data.memberships (org_id, user_id, roles, party, status, invited_as)
+	VALUES (
+		ringfence.org_id(),
+		ringfence_data.user_for_email(invite.email),
+		invite.roles,
+		invite.party,
+		'invited',
+		lower(btrim(invite.email))
+	);
+EXCEPTION
+	WHEN unique_violation THEN
+		RAISE EXCEPTION 'that address is a member or invited already' USING ERRCODE = 'PT409';
+	WHEN check_violation THEN
+		RAISE EXCEPTION 'invalid roles or party'
+			USING ERRCODE = 'invalid_parameter_value',
+			DETAIL = 'Roles are at most 32 names in lower case; party is a JSON object.';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.invite(text, text[], jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.invite(text, text[], jsonb) TO ringfence_member;
+COMMENT ON FUNCTION ringfence_v1.invite(text, text[], jsonb) IS
+	'invites an address into the organization, for owners and admins; only an owner may invite an owner; the answer does not tell whether the address was known; 42501, PT409 if it is a member already, 22023';
+
+CREATE FUNCTION ringfence_v1.accept_invitation(org uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	UPDATE ringfence_data.memberships AS m
+	SET status = 'active'
+	WHERE m.org_id = org AND m.user_id = ringfence.user_id() AND m.status = 'invited';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'invitation not found' USING ERRCODE = 'PT404';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.accept_invitation(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.accept_invitation(uuid) TO ringfence_member;
+COMMENT ON FUNCTION ringfence_v1.accept_invitation(uuid) IS
+	'accepts an invitation of the signed-in user; switch_org() then gives a token for that organization; PT404';
+
+-- Changes that could leave an organization without an owner take its row's
+-- lock first, so that two of them can't each count on the other's owner.
+CREATE FUNCTION ringfence_data.keep_an_owner() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (
+		SELECT FROM ringfence_data.memberships AS m
+		WHERE m.org_id = ringfence.org_id() AND m.status = 'active' AND 'owner' = ANY (m.roles)
+	) THEN
+		RAISE EXCEPTION 'an organization keeps at least one owner' USING ERRCODE = 'PT409';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.keep_an_owner() FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.keep_an_owner() IS
+	'PT409 if the organization of the context has no active owner left; for ringfence_owner''s functions';
+
+CREATE FUNCTION ringfence_data.lock_member(usr uuid) RETURNS ringfence_data.memberships
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	member ringfence_data.memberships;
+BEGIN
+	PERFORM 1 FROM ringfence_data.orgs AS o WHERE o.id = ringfence.org_id() FOR NO KEY UPDATE;
+	SELECT m.* INTO member
+	FROM ringfence_data.memberships AS m
+	WHERE m.org_id = ringfence.org_id() AND m.user_id = usr
+	FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'member not found' USING ERRCODE = 'PT404';
+	END IF;
+	RETURN member;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.lock_member(uuid) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.lock_member(uuid) IS
+	'locks the organization of the context, then a membership in it, and returns that; PT404; for ringfence_owner''s functions';
+
+CREATE FUNCTION ringfence_v1.change_roles(usr uuid, roles text[], party jsonb DEFAULT NULL) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	member ringfence_data.memberships;
+BEGIN
+	PERFORM ringfence_data.require_role('owner', 'admin');
+	member := ringfence_data.lock_member(usr);
+	IF 'owner' = ANY (member.roles) OR 'owner' = ANY (change_roles.roles) THEN
+		PERFORM ringfence_data.require_role('owner');
+	END IF;
+	UPDATE ringfence_data.memberships AS m
+	SET roles = change_roles.roles, party = coalesce(change_roles.party, m.party)
+	WHERE m.org_id = member.org_id AND m.user_id = member.user_id;
+	PERFORM ringfence_data.keep_an_owner();
+EXCEPTION WHEN check_violation OR not_null_violation THEN
+	RAISE EXCEPTION 'invalid roles or party'
+		USING ERRCODE = 'invalid_parameter_value',
+		DETAIL = 'Roles are at most 32 names in lower case; party is a JSON object.';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.change_roles(uuid, text[], jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.change_roles(uuid, text[], jsonb) TO ringfence_member;
+COMMENT ON FUNCTION ringfence_v1.change_roles(uuid, text[], jsonb) IS
+	'gives a member other roles and, unless NULL, another party, from the next transaction on; for owners and admins; only an owner may make, change or unmake an owner; 42501, PT404, PT409 if no owner would be left, 22023';
+
+CREATE FUNCTION ringfence_v1.remove_member(usr uuid) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	member ringfence_data.memberships;
+BEGIN
+	IF usr IS DISTINCT FROM ringfence.user_id() THEN
+		PERFORM ringfence_data.require_role('owner', 'admin');
+	END IF;
+	member := ringfence_data.lock_member(usr);
+	IF 'owner' = ANY (member.roles) AND usr IS DISTINCT FROM ringfence.user_id() THEN
+		PERFORM ringfence_data.require_role('owner');
+	END IF;
+	DELETE FROM ringfence_data.memberships AS m
+	WHERE m.org_id = member.org_id AND m.user_id = member.user_id;
+	PERFORM ringfence_data.keep_an_owner();
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.remove_member(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.remove_member(uuid) TO ringfence_member;
+COMMENT ON FUNCTION ringfence_v1.remove_member(uuid) IS
+	'removes a member, whose tokens are worth nothing from the next transaction on; for owners and admins, and for oneself; 42501, PT404, PT409 if no owner would be left';
+
+CREATE FUNCTION ringfence_v1.switch_org(org uuid) RETURNS text
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM 1
+	FROM ringfence_data.memberships AS m
+	INNER JOIN ringfence_data.orgs AS o ON o.id = m.org_id
+	WHERE m.org_id = org AND m.user_id = ringfence.user_id() AND m.status = 'active' AND o.status = 'active';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'organization not found' USING ERRCODE = 'PT404';
+	END IF;
+	RETURN ringfence.jwt_sign(jsonb_build_object(
+		'role', 'ringfence_member',
+		'sub', ringfence.user_id(),
+		'org_id', org,
+		'jti', ringfence.uuid7()
+	));
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.switch_org(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.switch_org(uuid) TO ringfence_member;
+COMMENT ON FUNCTION ringfence_v1.switch_org(uuid) IS
+	'a token of 15 minutes for another organization of the signed-in user; PT404 if the user is no active member or the organization is not active, 42704 if no token key is in use';

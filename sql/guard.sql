@@ -1,0 +1,111 @@
+-- The guard: a schema can be declared to admit only protected tables. The event
+-- trigger notes each table that DDL made or altered; the library looks at them
+-- when the transaction commits, so that CREATE TABLE and protect() may be two
+-- statements of one transaction.
+
+CREATE FUNCTION ringfence.guard_table(rel oid) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'ringfence_guard_table';
+REVOKE EXECUTE ON FUNCTION ringfence.guard_table(oid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.guard_table(oid) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.guard_table(oid) IS
+	'has the transaction refused at its commit (42501) if that table lies in a guarded schema and is not protected by then';
+
+CREATE FUNCTION ringfence.guard_ddl() RETURNS event_trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	PERFORM ringfence.guard_table(c.objid)
+	FROM pg_event_trigger_ddl_commands() AS c
+	WHERE c.classid = 'pg_class'::regclass
+		AND NOT c.in_extension
+		AND c.object_type IN ('table', 'materialized view', 'foreign table');
+END
+$$;
+ALTER FUNCTION ringfence.guard_ddl() OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.guard_ddl() FROM PUBLIC;
+COMMENT ON FUNCTION ringfence.guard_ddl() IS
+	'event trigger function: notes tables for the check at commit';
+
+CREATE FUNCTION ringfence.forget_dropped() RETURNS event_trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regclass('ringfence_data.tables') IS NOT NULL THEN
+		DELETE FROM ringfence_data.tables AS t
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = t.relation;
+	END IF;
+END
+$$;
+ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
+COMMENT ON FUNCTION ringfence.forget_dropped() IS
+	'event trigger function: takes dropped tables out of ringfence_data.tables';
+
+-- Only a superuser may make event triggers, and install() is the database
+-- owner's to call: this function stays with the superuser that made the
+-- extension, makes two fixed triggers, and is ringfence_owner's alone.
+CREATE FUNCTION ringfence.create_event_triggers() RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_guard') THEN
+		CREATE EVENT TRIGGER ringfence_guard ON ddl_command_end
+			WHEN TAG IN (
+				'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
+				'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA'
+			)
+			EXECUTE FUNCTION ringfence.guard_ddl();
+		COMMENT ON EVENT TRIGGER ringfence_guard IS
+			'refuses unprotected tables in the schemas of ringfence_data.protected_schemas';
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_forget') THEN
+		CREATE EVENT TRIGGER ringfence_forget ON sql_drop
+			WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+			EXECUTE FUNCTION ringfence.forget_dropped();
+		COMMENT ON EVENT TRIGGER ringfence_forget IS
+			'takes dropped tables out of ringfence_data.tables';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.create_event_triggers() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.create_event_triggers() TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.create_event_triggers() IS
+	'makes the event triggers ringfence_guard and ringfence_forget, if they are missing; for install()';
+
+CREATE FUNCTION ringfence.protect_schema(schema_name name) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regnamespace(quote_ident(schema_name)) IS NULL THEN
+		RAISE EXCEPTION 'schema "%" does not exist', schema_name USING ERRCODE = 'invalid_schema_name';
+	END IF;
+	INSERT INTO ringfence_data.protected_schemas (schema_name)
+	VALUES (protect_schema.schema_name)
+	ON CONFLICT DO NOTHING;
+END
+$$;
+ALTER FUNCTION ringfence.protect_schema(name) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.protect_schema(name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.protect_schema(name) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.protect_schema(name) IS
+	'from now on a new or altered table of that schema must be protected when its transaction commits; 3F000 if there is no such schema';
+
+CREATE FUNCTION ringfence.unprotect_schema(schema_name name) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	DELETE FROM ringfence_data.protected_schemas AS s WHERE s.schema_name = unprotect_schema.schema_name;
+END
+$$;
+ALTER FUNCTION ringfence.unprotect_schema(name) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.unprotect_schema(name) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.unprotect_schema(name) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.unprotect_schema(name) IS
+	'takes back protect_schema(); tables that are protected stay so';

@@ -1,0 +1,332 @@
+/*
+ * directory.c: looks up orgs, users, members and keys, past row security.
+ *
+ * The context has to know whether a caller is who the claims say before any
+ * policy can be evaluated, so these reads can't go through policies (which
+ * would ask for the context). They are single index probes with the calling
+ * statement's snapshot, on tables found by name and believed only if
+ * ringfence_owner owns them. Nothing here writes, and nothing is cached: a
+ * member removed by a committed transaction is unknown to the next one.
+ *
+ * A table that is missing (core isn't installed) answers like an empty one.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/skey.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "ringfence.h"
+
+#define MAX_KEYS 2
+
+/* A key column and the value sought in it. */
+typedef struct Probe
+{
+	const char *column;
+	RegProcedure equal;
+	Datum		value;
+} Probe;
+
+/* A scan of one core table; open between probe_begin() and probe_end(). */
+typedef struct ProbeScan
+{
+	Relation	rel;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		pushed_snapshot;
+} ProbeScan;
+
+static Relation
+open_core_table(const char *name)
+{
+	Oid			namespace_oid = get_namespace_oid(RF_DATA_SCHEMA, true);
+	Oid			relid;
+	Relation	rel;
+
+	if (!OidIsValid(namespace_oid))
+		return NULL;
+	relid = get_relname_relid(name, namespace_oid);
+	if (!OidIsValid(relid))
+		return NULL;
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		return NULL;
+	if (rel->rd_rel->relkind != RELKIND_RELATION ||
+		rel->rd_rel->relowner != get_role_oid(RF_ROLE_OWNER, true))
+	{
+		relation_close(rel, AccessShareLock);
+		return NULL;
+	}
+	return rel;
+}
+
+/* Finds the first matching row. False, with nothing left open, if none. */
+static bool
+probe_begin(ProbeScan *probe, const char *table, int nkeys, const Probe *keys)
+{
+	ScanKeyData scankeys[MAX_KEYS];
+	Oid			index_oid;
+
+	Assert(nkeys <= MAX_KEYS);
+	probe->rel = open_core_table(table);
+	if (probe->rel == NULL)
+		return false;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		AttrNumber	attno = get_attnum(RelationGetRelid(probe->rel),
+									   keys[i].column);
+
+		if (attno == InvalidAttrNumber)
+		{
+			relation_close(probe->rel, AccessShareLock);
+			return false;
+		}
+		ScanKeyInit(&scankeys[i], attno, BTEqualStrategyNumber,
+					keys[i].equal, keys[i].value);
+	}
+
+	probe->pushed_snapshot = !ActiveSnapshotSet();
+	if (probe->pushed_snapshot)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	index_oid = rf_primary_key_index(probe->rel);
+	probe->scan = systable_beginscan(probe->rel, index_oid,
+									 OidIsValid(index_oid),
+									 GetActiveSnapshot(), nkeys, scankeys);
+	probe->tuple = systable_getnext(probe->scan);
+	if (HeapTupleIsValid(probe->tuple))
+		return true;
+
+	systable_endscan(probe->scan);
+	if (probe->pushed_snapshot)
+		PopActiveSnapshot();
+	relation_close(probe->rel, AccessShareLock);
+	return false;
+}
+
+static void
+probe_end(ProbeScan *probe)
+{
+	systable_endscan(probe->scan);
+	if (probe->pushed_snapshot)
+		PopActiveSnapshot();
+	relation_close(probe->rel, AccessShareLock);
+}
+
+/*
+ * A column of the row found; false if it is NULL, missing, or of another type
+ * than we would read it as.
+ */
+static bool
+probe_column(ProbeScan *probe, const char *column, Oid type, Datum *value)
+{
+	AttrNumber	attno = get_attnum(RelationGetRelid(probe->rel), column);
+	TupleDesc	desc = RelationGetDescr(probe->rel);
+	bool		isnull;
+
+	if (attno <= 0 || TupleDescAttr(desc, attno - 1)->atttypid != type)
+		return false;
+	*value = heap_getattr(probe->tuple, attno, desc, &isnull);
+	return !isnull;
+}
+
+static bool
+probe_text_is(ProbeScan *probe, const char *column, const char *expected)
+{
+	Datum		value;
+
+	return probe_column(probe, column, TEXTOID, &value) &&
+		strcmp(TextDatumGetCString(value), expected) == 0;
+}
+
+/* An org's status; a status we don't know is as good as closed. */
+RfOrgStatus
+rf_directory_org(const RfUuid *org)
+{
+	Probe		keys[] = {{"id", F_UUID_EQ, PointerGetDatum(org)}};
+	ProbeScan	probe;
+	RfOrgStatus status = RF_ORG_CLOSED;
+
+	if (!probe_begin(&probe, "orgs", lengthof(keys), keys))
+		return RF_ORG_UNKNOWN;
+	if (probe_text_is(&probe, "status", "active"))
+		status = RF_ORG_ACTIVE;
+	else if (probe_text_is(&probe, "status", "suspended"))
+		status = RF_ORG_SUSPENDED;
+	probe_end(&probe);
+	return status;
+}
+
+bool
+rf_directory_user(const RfUuid *user)
+{
+	Probe		keys[] = {{"id", F_UUID_EQ, PointerGetDatum(user)}};
+	ProbeScan	probe;
+
+	if (!probe_begin(&probe, "users", lengthof(keys), keys))
+		return false;
+	probe_end(&probe);
+	return true;
+}
+
+/*
+ * Reads a text[] of roles. Those past the limit, or with too long a name, are
+ * left out, which means fewer rights; the result says whether all are in.
+ */
+bool
+rf_grants_read_roles(Datum value, RfGrants *grants)
+{
+	Datum	   *elements;
+	bool	   *nulls;
+	bool		complete = true;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false,
+					  TYPALIGN_INT, &elements, &nulls, &n);
+	grants->nroles = 0;
+	for (int i = 0; i < n; i++)
+	{
+		char	   *role = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
+
+		if (role == NULL || strlen(role) >= RF_NAME_BYTES ||
+			grants->nroles >= RF_MAX_ROLES)
+			complete = false;
+		else
+			strlcpy(grants->roles[grants->nroles++], role, RF_NAME_BYTES);
+	}
+	return complete;
+}
+
+/* Reads a jsonb {"kind": "uuid", ...}: all of it, or nothing. */
+bool
+rf_grants_read_parties(Datum value, RfGrants *grants)
+{
+	char	   *json = JsonbToCString(NULL, &DatumGetJsonbP(value)->root, -1);
+	char	   *wrapped = psprintf("{\"party\": %s}", json);
+	RfClaims	claims;
+
+	grants->nparties = 0;
+	if (!rf_claims_parse(wrapped, strlen(wrapped), GetDatabaseEncoding(),
+						 &claims))
+		return false;
+	grants->nparties = claims.grants.nparties;
+	memcpy(grants->parties, claims.grants.parties, sizeof(grants->parties));
+	return true;
+}
+
+/*
+ * Is the user an active member of the org, and with which roles and parties?
+ * "grants" is set only if so.
+ */
+bool
+rf_directory_member(const RfUuid *org, const RfUuid *user, RfGrants *grants)
+{
+	Probe		keys[] = {
+		{"org_id", F_UUID_EQ, PointerGetDatum(org)},
+		{"user_id", F_UUID_EQ, PointerGetDatum(user)},
+	};
+	ProbeScan	probe;
+	Datum		value;
+	bool		active;
+
+	if (!probe_begin(&probe, "memberships", lengthof(keys), keys))
+		return false;
+	active = probe_text_is(&probe, "status", "active");
+	if (active)
+	{
+		memset(grants, 0, sizeof(*grants));
+		if (probe_column(&probe, "roles", TEXTARRAYOID, &value))
+			(void) rf_grants_read_roles(value, grants);
+		if (probe_column(&probe, "party", JSONBOID, &value))
+			(void) rf_grants_read_parties(value, grants);
+	}
+	probe_end(&probe);
+	return active;
+}
+
+/*
+ * The key of that id, unless it was retired. The secret is the caller's to
+ * wipe.
+ */
+bool
+rf_directory_jwt_key(const char *kid, RfJwtKey *key)
+{
+	Probe		keys[] = {
+		{"kid", F_TEXTEQ, CStringGetTextDatum(kid)},
+	};
+	ProbeScan	probe;
+	Datum		secret;
+	Datum		issuer;
+	Datum		audience;
+	Datum		retired;
+	bool		usable;
+
+	if (!probe_begin(&probe, "jwt_keys", lengthof(keys), keys))
+		return false;
+	usable = !probe_column(&probe, "retired_at", TIMESTAMPTZOID, &retired) &&
+		probe_column(&probe, "secret", BYTEAOID, &secret) &&
+		probe_column(&probe, "issuer", TEXTOID, &issuer) &&
+		probe_column(&probe, "audience", TEXTOID, &audience);
+	if (usable)
+	{
+		bytea	   *bytes = DatumGetByteaPP(secret);
+
+		strlcpy(key->kid, kid, sizeof(key->kid));
+		key->secret_len = VARSIZE_ANY_EXHDR(bytes);
+		key->secret = palloc(key->secret_len + 1);
+		memcpy(key->secret, VARDATA_ANY(bytes), key->secret_len);
+		key->issuer = TextDatumGetCString(issuer);
+		key->audience = TextDatumGetCString(audience);
+	}
+	probe_end(&probe);
+	return usable;
+}
+
+/* Is the schema one in which every table has to be protected? */
+bool
+rf_directory_protected_schema(Oid namespace_oid)
+{
+	char	   *name = get_namespace_name(namespace_oid);
+	NameData	schema;
+	Probe		keys[] = {{"schema_name", F_NAMEEQ, NameGetDatum(&schema)}};
+	ProbeScan	probe;
+
+	if (name == NULL)
+		return false;
+	namestrcpy(&schema, name);
+	if (!probe_begin(&probe, "protected_schemas", lengthof(keys), keys))
+		return false;
+	probe_end(&probe);
+	return true;
+}
+
+/* Was the table registered by protect()? */
+bool
+rf_directory_table(Oid relid)
+{
+	Probe		keys[] = {{"relation", F_OIDEQ, ObjectIdGetDatum(relid)}};
+	ProbeScan	probe;
+
+	if (!probe_begin(&probe, "tables", lengthof(keys), keys))
+		return false;
+	probe_end(&probe);
+	return true;
+}

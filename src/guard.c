@@ -1,0 +1,169 @@
+/*
+ * guard.c: what a statement may not leave behind.
+ *
+ * A request's connection serves another tenant next, so within a request a
+ * statement may not leave a cursor's rows or a notification channel in the
+ * session. And a table that appears in a protected schema has to be protected
+ * when its transaction commits: an event trigger notes it here, and the
+ * transaction callback looks again before the commit.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_namespace.h"
+#include "fmgr.h"
+#include "nodes/parsenodes.h"
+#include "rewrite/rowsecurity.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
+#include "utils/syscache.h"
+
+#include "compat.h"
+#include "ringfence.h"
+
+PG_FUNCTION_INFO_V1(ringfence_guard_table);
+
+/* Tables to look at before the commit; in TopTransactionContext. */
+static List *guarded_tables = NIL;
+
+static ProcessUtility_hook_type prev_ProcessUtility = NULL;
+
+static void
+refuse_leftover(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s cannot be used in a request", what),
+			 errdetail("The connection serves another tenant next.")));
+}
+
+/* Acts before the chain; the statement isn't looked at afterwards. */
+static void
+guard_utility(PlannedStmt *pstmt, const char *queryString,
+			  bool readOnlyTree, ProcessUtilityContext context,
+			  ParamListInfo params, QueryEnvironment *queryEnv,
+			  DestReceiver *dest, QueryCompletion *qc)
+{
+	if (rf_context_in_request())
+	{
+		Node	   *statement = pstmt->utilityStmt;
+
+		if (IsA(statement, DeclareCursorStmt) &&
+			(((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD))
+			refuse_leftover("a cursor WITH HOLD");
+		if (IsA(statement, ListenStmt))
+			refuse_leftover("LISTEN");
+	}
+
+	if (prev_ProcessUtility)
+		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
+							queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
+								params, queryEnv, dest, qc);
+}
+
+/*
+ * Notes a table for the check before commit. EXECUTE is for the event trigger's
+ * owner.
+ */
+Datum
+ringfence_guard_table(PG_FUNCTION_ARGS)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+	guarded_tables = list_append_unique_oid(guarded_tables,
+											PG_GETARG_OID(0));
+	MemoryContextSwitchTo(old);
+	PG_RETURN_VOID();
+}
+
+/*
+ * Is a table safe to be committed in a protected schema? It is if it was
+ * registered by protect() and row security is forced, or if row security is
+ * forced without any policy, which shows nothing to anybody.
+ */
+static bool
+is_protected(Form_pg_class class, Oid relid)
+{
+	Relation	rel;
+	bool		has_policies;
+
+	if (class->relkind != RELKIND_RELATION &&
+		class->relkind != RELKIND_PARTITIONED_TABLE)
+		return false;
+	if (!class->relrowsecurity || !class->relforcerowsecurity)
+		return false;
+	if (rf_directory_table(relid))
+		return true;
+	rel = relation_open(relid, AccessShareLock);
+	has_policies = rel->rd_rsdesc != NULL && rel->rd_rsdesc->policies != NIL;
+	relation_close(rel, AccessShareLock);
+	return !has_policies || class->relispartition;
+}
+
+static void
+check_guarded_table(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+	Form_pg_class class;
+
+	if (!HeapTupleIsValid(tuple))
+		return;					/* dropped, or rolled back */
+	class = (Form_pg_class) GETSTRUCT(tuple);
+	if (class->relpersistence != RELPERSISTENCE_TEMP &&
+		rf_directory_protected_schema(class->relnamespace) &&
+		!is_protected(class, relid))
+	{
+		const char *name =
+			quote_qualified_identifier(get_namespace_name(class->relnamespace),
+									   NameStr(class->relname));
+
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\" is not protected", name),
+				 errdetail("Its schema admits only tables with row security in force."),
+				 errhint("Call ringfence.protect('%s') in the same transaction.",
+						 name)));
+	}
+	heap_freetuple(tuple);
+}
+
+static void
+guard_at_xact_end(XactEvent event, void *arg)
+{
+	ListCell   *lc;
+
+	(void) arg;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			foreach(lc, guarded_tables)
+				check_guarded_table(lfirst_oid(lc));
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			guarded_tables = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+/* Installs the hook and the callback. Called once, from _PG_init. */
+void
+rf_guard_init(void)
+{
+	RegisterXactCallback(guard_at_xact_end, NULL);
+	prev_ProcessUtility = ProcessUtility_hook;
+	ProcessUtility_hook = guard_utility;
+}
