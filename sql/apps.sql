@@ -53,6 +53,22 @@ GRANT EXECUTE ON FUNCTION ringfence.latest_app_version(text) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.latest_app_version(text) IS
 	'the newest version of an app that this server can install, or NULL';
 
+CREATE FUNCTION ringfence.installed_app_version(app text) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF to_regclass('ringfence_data.apps') IS NULL THEN
+		RETURN NULL;
+	END IF;
+	RETURN (SELECT a.version FROM ringfence_data.apps AS a WHERE a.app = installed_app_version.app);
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.installed_app_version(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.installed_app_version(text) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.installed_app_version(text) IS
+	'the version of an app that is installed in this database, or NULL';
+
 CREATE FUNCTION ringfence.install(app text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -64,12 +80,9 @@ DECLARE
 BEGIN
 	-- One installation at a time in a database.
 	PERFORM pg_advisory_xact_lock('ringfence.app_files()'::regprocedure::oid::bigint);
-	IF to_regclass('ringfence_data.apps') IS NOT NULL THEN
-		PERFORM 1 FROM ringfence_data.apps AS a WHERE a.app = install.app;
-		IF FOUND THEN
-			RAISE EXCEPTION 'app "%" is already installed', app
-				USING ERRCODE = 'duplicate_object', HINT = 'ringfence.upgrade() brings it to a newer version.';
-		END IF;
+	IF ringfence.installed_app_version(app) IS NOT NULL THEN
+		RAISE EXCEPTION 'app "%" is already installed', app
+			USING ERRCODE = 'duplicate_object', HINT = 'ringfence.upgrade() brings it to a newer version.';
 	END IF;
 	newest := ringfence.latest_app_version(app);
 	IF newest IS NULL THEN
@@ -78,8 +91,7 @@ BEGIN
 	END IF;
 	script := ringfence.app_script(app, newest);
 	FOREACH required IN ARRAY ringfence.app_header(script, 'requires') LOOP
-		IF to_regclass('ringfence_data.apps') IS NULL
-			OR NOT EXISTS (SELECT FROM ringfence_data.apps AS a WHERE a.app = required) THEN
+		IF ringfence.installed_app_version(required) IS NULL THEN
 			PERFORM ringfence.install(required);
 		END IF;
 	END LOOP;
@@ -230,12 +242,9 @@ BEGIN
 		GROUP BY f.app
 		ORDER BY f.app
 	LOOP
-		installed := NULL;
+		installed := ringfence.installed_app_version(app);
 		requires := ringfence.app_header(ringfence.app_script(app, available), 'requires')::text[];
 		schemas := ringfence.app_header(ringfence.app_script(app, available), 'schemas');
-		IF to_regclass('ringfence_data.apps') IS NOT NULL THEN
-			SELECT a.version INTO installed FROM ringfence_data.apps AS a WHERE a.app = apps.app;
-		END IF;
 		RETURN NEXT;
 	END LOOP;
 END

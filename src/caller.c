@@ -3,8 +3,8 @@
  *
  * Policies call these for every row, so they read the pinned identity and
  * nothing else. has_role() remembers its answer in the call site, as long as
- * its argument is one that cannot change between two calls there and the pin
- * is the same one.
+ * its argument is a constant and the pin is the same one. A parameter would not
+ * do: a function's expression is evaluated with other values in the same place.
  */
 #include "postgres.h"
 
@@ -13,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -39,7 +40,6 @@ PG_FUNCTION_INFO_V1(ringfence_begin_org);
 typedef struct RoleCache
 {
 	uint64		generation;
-	Datum		roles;
 	bool		result;
 } RoleCache;
 
@@ -96,29 +96,35 @@ has_any_role(const RfGrants *grants, ArrayType *roles)
 	return false;
 }
 
+static bool
+argument_is_constant(const FmgrInfo *flinfo)
+{
+	FuncExpr   *call = (FuncExpr *) flinfo->fn_expr;
+
+	return call != NULL && IsA(call, FuncExpr) &&
+		list_length(call->args) == 1 && IsA(linitial(call->args), Const);
+}
+
 Datum
 ringfence_has_role(PG_FUNCTION_ARGS)
 {
 	const RfIdentity *identity = rf_context();
-	Datum		roles = PG_GETARG_DATUM(0);
 	RoleCache  *cache = fcinfo->flinfo->fn_extra;
 	bool		result;
 
 	if (identity->grants.nroles == 0)
 		PG_RETURN_BOOL(false);
-	if (cache != NULL && cache->roles == roles &&
-		cache->generation == rf_context_generation())
+	if (cache != NULL && cache->generation == rf_context_generation())
 		PG_RETURN_BOOL(cache->result);
 
-	result = has_any_role(&identity->grants, DatumGetArrayTypeP(roles));
-	if (get_fn_expr_arg_stable(fcinfo->flinfo, 0))
+	result = has_any_role(&identity->grants, PG_GETARG_ARRAYTYPE_P(0));
+	if (argument_is_constant(fcinfo->flinfo))
 	{
 		if (cache == NULL)
 			cache = fcinfo->flinfo->fn_extra =
 				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
 								   sizeof(RoleCache));
 		cache->generation = rf_context_generation();
-		cache->roles = roles;
 		cache->result = result;
 	}
 	PG_RETURN_BOOL(result);

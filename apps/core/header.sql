@@ -10,7 +10,8 @@ GRANT USAGE ON SCHEMA ringfence_data TO ringfence_member, ringfence_operator, ri
 
 CREATE SCHEMA ringfence_v1;
 COMMENT ON SCHEMA ringfence_v1 IS 'endpoints of ringfence, for PostgREST''s db-schemas';
-GRANT USAGE ON SCHEMA ringfence_v1 TO ringfence_anon, ringfence_member;
+GRANT USAGE ON SCHEMA ringfence_v1 TO
+	ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 
 -- What ringfence itself keeps: no tenant reaches these.
 

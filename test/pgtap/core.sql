@@ -1,0 +1,116 @@
+-- Core: organizations, members and invitations, through the functions that
+-- tenants call; nobody learns who else uses the service.
+\ir include/tenants.sql
+\set admin_a 'aaaaaaaa-0000-4000-8000-0000000000ad'
+\set worker_a 'aaaaaaaa-0000-4000-8000-0000000000a0'
+INSERT INTO ringfence_data.users (id, email) VALUES (:'admin_a', 'admin@a.test'), (:'worker_a', 'worker@a.test');
+INSERT INTO ringfence_data.memberships (org_id, user_id, roles) VALUES
+	(:'org_a', :'admin_a', '{admin}'),
+	(:'org_a', :'worker_a', '{worker}');
+SELECT ringfence.add_jwt_key('core');
+CREATE FUNCTION public.claims_of(usr uuid, org uuid DEFAULT NULL) RETURNS text LANGUAGE sql
+AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('sub', usr, 'org_id', org))::text $$;
+ALTER TABLE ringfence_data.users ADD COLUMN password_hash text;
+SELECT plan(50);
+
+-- What a member sees
+SET SESSION AUTHORIZATION regress_web;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT results_eq('SELECT email, org_name, roles FROM ringfence_v1.me', $$VALUES ('owner@a.test', 'Tenant A', '{owner,admin}'::text[])$$, 'me is the caller');
+SELECT set_eq('SELECT email FROM ringfence_v1.members', ARRAY['owner@a.test', 'admin@a.test', 'worker@a.test'], 'an owner sees the organization''s members and no others');
+SELECT results_eq('SELECT name FROM ringfence_data.orgs', ARRAY['Tenant A'], 'and one organization');
+SELECT throws_ok('SELECT * FROM ringfence_data.users', '42501', NULL, 'a column that a DBA adds to users is not theirs to read');
+SELECT set_eq('SELECT email FROM ringfence_data.users', ARRAY['owner@a.test', 'admin@a.test', 'worker@a.test'], 'and of those only the members''');
+SELECT throws_ok('UPDATE ringfence_data.memberships SET roles = ''{owner}''', '42501', NULL, 'memberships can''t be written past the functions');
+SELECT throws_ok('INSERT INTO ringfence_data.memberships (user_id) VALUES (''bbbbbbbb-0000-4000-8000-00000000000b'')', '42501', NULL, 'nor added to');
+SELECT throws_ok('UPDATE ringfence_data.orgs SET status = ''active''', '42501', NULL, 'nor an organization''s status');
+COMMIT;
+BEGIN;
+SELECT claim(claims_of(:'worker_a', :'org_a'));
+SELECT results_eq('SELECT email FROM ringfence_v1.members', ARRAY['worker@a.test'], 'a worker sees no other member');
+SELECT results_eq('SELECT email FROM ringfence_data.users', ARRAY['worker@a.test'], 'nor other users');
+SELECT throws_ok('SELECT ringfence_v1.invite(''x@x.test'', ''{worker}'')', '42501', 'permission denied for this organization', 'and may not invite');
+SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{owner}'')', :'worker_a'), '42501', NULL, 'or promote themselves');
+SELECT throws_ok(format('SELECT ringfence_v1.remove_member(%L)', :'admin_a'), '42501', NULL, 'or remove another');
+COMMIT;
+
+-- Invitations: the same answer for an address known elsewhere and a new one
+BEGIN;
+SELECT claim(claims_of(:'admin_a', :'org_a'));
+SELECT is(ringfence_v1.invite('Owner@B.test', '{worker}')::text, ringfence_v1.invite('new@new.test', '{worker}')::text, 'an invitation answers alike');
+SELECT set_eq(
+	'SELECT email, name, status FROM ringfence_v1.members WHERE status = ''invited''',
+	$$VALUES ('owner@b.test', NULL, 'invited'), ('new@new.test', NULL, 'invited')$$, 'and so does the list of members');
+SELECT is(
+	(SELECT count(DISTINCT substr(m.user_id::text, 15, 1)) FROM ringfence_v1.members AS m WHERE m.status = 'invited' AND m.user_id::text !~ '^b'), 1::bigint,
+	'an id of a new user is random, not dated');
+SELECT is_empty('SELECT email FROM ringfence_data.users WHERE email LIKE ''%b.test''', 'the invited user is not shown');
+SELECT throws_ok('SELECT ringfence_v1.invite(''new@new.test'', ''{worker}'')', 'PT409', 'that address is a member or invited already', 'twice is a conflict');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{owner}'')', '42501', NULL, 'an admin may not invite an owner');
+SELECT throws_ok('SELECT ringfence_v1.invite(''no address'', ''{worker}'')', '22023', 'invalid e-mail address', 'an address must be one');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{"Bad Role"}'')', '22023', 'invalid roles or party', 'and roles roles');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{worker}'', ''[]'')', '22023', 'invalid roles or party', 'and a party a party');
+COMMIT;
+BEGIN;
+SELECT claim(:'claims_b');
+SELECT set_eq('SELECT name, membership, current FROM ringfence_v1.my_orgs', $$VALUES ('Tenant A', 'invited', false), ('Tenant B', 'active', true)$$, 'the invited user sees both organizations');
+SELECT is_empty('SELECT body FROM public.notes WHERE body = ''note of A''', 'but no row of the new one yet');
+SELECT throws_ok(format('SELECT ringfence_v1.switch_org(%L)', :'org_a'), 'PT404', 'organization not found', 'nor a token for it');
+SELECT throws_ok('SELECT ringfence_v1.switch_org(''0fffffff-0000-7000-8000-00000000000f'')', 'PT404', 'organization not found', 'which is what an unknown one answers');
+SELECT throws_ok('SELECT ringfence_v1.accept_invitation(''0fffffff-0000-7000-8000-00000000000f'')', 'PT404', 'invitation not found', 'no invitation, nothing to accept');
+SELECT lives_ok(format('SELECT ringfence_v1.accept_invitation(%L)', :'org_a'), 'the user accepts');
+SELECT throws_ok(format('SELECT ringfence_v1.accept_invitation(%L)', :'org_a'), 'PT404', NULL, 'once');
+SELECT is(ringfence.org_id(), :'org_b', 'and is still in the organization of the token');
+SELECT results_eq('SELECT body FROM public.notes', ARRAY['note of B'], 'with its rows');
+SELECT ringfence_v1.switch_org(:'org_a') AS token \gset
+COMMIT;
+RESET SESSION AUTHORIZATION;
+SELECT is(ringfence.jwt_verify(:'token') ->> 'org_id', :'org_a', 'switch_org() gives a token for the other organization');
+SELECT is(ringfence.jwt_verify(:'token') ->> 'role', 'ringfence_member', 'with PostgREST''s role');
+SET SESSION AUTHORIZATION regress_web;
+BEGIN;
+SELECT claim(claims_of(:'user_b', :'org_a'));
+SELECT results_eq('SELECT body FROM public.notes', ARRAY['note of A'], 'under which its rows are seen');
+SELECT ok(ringfence.has_role('worker') AND NOT ringfence.has_role('owner'), 'with the roles of that membership');
+COMMIT;
+
+-- Roles
+BEGIN;
+SELECT claim(claims_of(:'admin_a', :'org_a'));
+SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{admin,owner}'')', :'admin_a'), '42501', NULL, 'an admin can''t become an owner');
+SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{worker}'')', :'user_a'), '42501', NULL, 'or unmake one');
+SELECT throws_ok(format('SELECT ringfence_v1.remove_member(%L)', :'user_a'), '42501', NULL, 'or remove one');
+SELECT lives_ok(format('SELECT ringfence_v1.change_roles(%L, ''{worker,finance}'')', :'worker_a'), 'but can change another''s');
+SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, NULL)', :'worker_a'), '22023', NULL, 'roles are needed');
+SELECT throws_ok('SELECT ringfence_v1.change_roles(''bbbbbbbb-0000-4000-8000-0000000000ff'', ''{worker}'')', 'PT404', 'member not found', 'a stranger is not found');
+COMMIT;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{admin}'')', :'user_a'), 'PT409', 'an organization keeps at least one owner', 'the last owner stays one');
+SELECT throws_ok(format('SELECT ringfence_v1.remove_member(%L)', :'user_a'), 'PT409', 'an organization keeps at least one owner', 'and stays');
+SELECT lives_ok(format('SELECT ringfence_v1.remove_member(%L)', :'worker_a'), 'others can be removed');
+SELECT throws_ok('SELECT ringfence_v1.create_org(''Mine'', ''x@x.test'')', '42501', NULL, 'a member can''t make organizations');
+COMMIT;
+BEGIN;
+SELECT claim(claims_of(:'worker_a', :'org_a'));
+SELECT is(ringfence.org_id(), NULL, 'whose token is then nobody''s');
+COMMIT;
+RESET SESSION AUTHORIZATION;
+
+-- Making an organization
+SET SESSION AUTHORIZATION regress_operator;
+SET ROLE ringfence_operator;
+BEGIN;
+SELECT ringfence_v1.create_org('Tenant C', 'Owner@C.test', 'eu') AS org_c \gset
+COMMIT;
+SELECT throws_ok('SELECT ringfence_v1.create_org(''Tenant C'', ''owner@c.test'')', 'PT409', 'an organization of that name exists', 'a name is taken once');
+SELECT throws_ok('SELECT ringfence_v1.create_org('' '', ''owner@c.test'')', '22023', NULL, 'and must be one');
+RESET ROLE;
+RESET SESSION AUTHORIZATION;
+SELECT results_eq(
+	format('SELECT u.email, m.roles FROM ringfence_data.memberships AS m JOIN ringfence_data.users AS u ON u.id = m.user_id WHERE m.org_id = %L', :'org_c'),
+	$$VALUES ('owner@c.test', '{owner}'::text[])$$, 'a new organization has its first owner');
+SELECT is((SELECT count(*) FROM ringfence_data.orgs WHERE name = 'Mine'), 0::bigint, 'and a refused one left nothing');
+
+SELECT * FROM finish();
