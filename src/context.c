@@ -20,8 +20,9 @@
  * it in place before a plan with workers runs. A worker without it raises an
  * error, since no rows from it would be a wrong result.
  *
- * Memory: "current" is plain data; the claims it came from and the pin's text
- * live in context_mcxt, which the transaction callback resets.
+ * Memory: an identity, the claims it came from and the pin's text live in
+ * context_mcxt, which the transaction callback resets. org_id() returns a
+ * pointer into the identity, so a later pin makes a new one.
  */
 #include "postgres.h"
 
@@ -48,7 +49,7 @@ static struct
 	bool		stale;			/* the claims are no longer those pinned */
 	const char *claims;			/* in context_mcxt; "" for none */
 	const char *pin;			/* serialized identity, or NULL */
-	RfIdentity	identity;
+	const RfIdentity *identity; /* in context_mcxt, never changed there */
 }			current;
 
 /* Counts pins in this backend; never reset, so that a cache can't be fooled. */
@@ -170,7 +171,10 @@ rf_context_identify(const RfClaims *claims, RfIdentity *identity)
 static void
 pin(const RfIdentity *identity, bool from_claims)
 {
-	current.identity = *identity;
+	RfIdentity *copy = MemoryContextAlloc(context_mcxt, sizeof(RfIdentity));
+
+	*copy = *identity;
+	current.identity = copy;
 	current.from_claims = from_claims;
 	current.stale = false;
 	current.pin = NULL;
@@ -295,7 +299,7 @@ rf_context(void)
 		establish();
 	if (unlikely(current.stale))
 		refuse_stale();
-	return &current.identity;
+	return current.identity;
 }
 
 /*
@@ -309,8 +313,8 @@ rf_context_replace(const RfIdentity *identity)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("cannot set the context during a parallel operation")));
-	if (current.pinned && current.identity.has_org &&
-		memcmp(&current.identity, identity, sizeof(*identity)) != 0)
+	if (current.pinned && current.identity->has_org &&
+		memcmp(current.identity, identity, sizeof(*identity)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the context of this transaction is already fixed"),
@@ -357,7 +361,7 @@ rf_context_publish(void)
 		return;
 	(void) rf_context();
 	if (current.pin == NULL)
-		current.pin = rf_context_serialize(&current.identity);
+		current.pin = rf_context_serialize(current.identity);
 	if (pin_setting == NULL || strcmp(pin_setting, current.pin) != 0)
 		(void) set_config_option("ringfence.pin", current.pin, PGC_SUSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, ERROR,
@@ -449,7 +453,7 @@ rf_context_init(void)
 {
 	context_mcxt = AllocSetContextCreate(TopMemoryContext,
 										 "ringfence context",
-										 ALLOCSET_SMALL_SIZES);
+										 ALLOCSET_DEFAULT_SIZES);
 	DefineCustomStringVariable("request.jwt.claims",
 							   "The verified claims of the current request, as JSON.",
 							   "Set by PostgREST; they count only for members of ringfence_authenticator, and are fixed once used.",

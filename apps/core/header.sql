@@ -62,6 +62,8 @@ CREATE TABLE ringfence_data.jwt_keys (
 	CONSTRAINT jwt_keys_issuer_check CHECK (issuer <> ''),
 	CONSTRAINT jwt_keys_audience_check CHECK (audience <> '')
 );
+-- ANALYZE would copy secrets into pg_statistic.
+ALTER TABLE ringfence_data.jwt_keys ALTER COLUMN secret SET STATISTICS 0;
 COMMENT ON TABLE ringfence_data.jwt_keys IS
 	'HS256 keys for tokens; read by ringfence_owner''s functions only; dumps contain the secrets';
 COMMENT ON COLUMN ringfence_data.jwt_keys.kid IS 'key id, as in a token''s header';
