@@ -255,9 +255,10 @@ ringfence_client_ip(PG_FUNCTION_ARGS)
 	if (trusted_proxies > 0)
 	{
 		const char *header = rf_request_header("x-forwarded-for");
-		char	   *entry = header == NULL ? NULL :
-			nth_from_right(pstrdup(header), trusted_proxies);
+		char	   *entry = NULL;
 
+		if (header != NULL)
+			entry = nth_from_right(pstrdup(header), trusted_proxies);
 		if (entry == NULL || !plausible_address(entry))
 			PG_RETURN_NULL();
 		PG_RETURN_DATUM(DirectFunctionCall1(inet_in,

@@ -122,9 +122,9 @@ check_guarded_table(Oid relid)
 		rf_directory_protected_schema(class->relnamespace) &&
 		!is_protected(class, relid))
 	{
-		const char *name =
-			quote_qualified_identifier(get_namespace_name(class->relnamespace),
-									   NameStr(class->relname));
+		char	   *schema = get_namespace_name(class->relnamespace);
+		const char *name = quote_qualified_identifier(schema,
+													  NameStr(class->relname));
 
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -243,10 +243,10 @@ complete_claims(Jsonb *claims, const RfJwtKey *key, int64 lifetime)
 static int64
 interval_seconds(const Interval *interval)
 {
-	double		seconds = interval->month * (double) DAYS_PER_MONTH *
-		SECS_PER_DAY + interval->day * (double) SECS_PER_DAY +
-		interval->time / (double) USECS_PER_SEC;
+	double		days = interval->month * (double) DAYS_PER_MONTH + interval->day;
+	double		seconds = days * SECS_PER_DAY;
 
+	seconds += interval->time / (double) USECS_PER_SEC;
 	if (!(seconds >= 1 && seconds <= 366.0 * SECS_PER_DAY))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
