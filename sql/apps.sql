@@ -96,6 +96,7 @@ BEGIN
 		END IF;
 	END LOOP;
 
+	PERFORM ringfence.prepare_database();
 	PERFORM ringfence.run_script(script);
 	INSERT INTO ringfence_data.apps (app, version, schemas, requires)
 	VALUES (
@@ -104,7 +105,6 @@ BEGIN
 		ringfence.app_header(script, 'schemas'),
 		ringfence.app_header(script, 'requires')::text[]
 	);
-	PERFORM ringfence.create_event_triggers();
 END
 $$;
 ALTER FUNCTION ringfence.install(text) OWNER TO ringfence_owner;
@@ -175,6 +175,7 @@ COMMENT ON FUNCTION ringfence.upgrade(text) IS
 CREATE FUNCTION ringfence.uninstall(app text, force boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET client_min_messages = warning
 AS $$
 DECLARE
 	app_row record;

@@ -45,14 +45,16 @@ REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
 	'event trigger function: takes dropped tables out of ringfence_data.tables';
 
--- Only a superuser may make event triggers, and install() is the database
--- owner's to call: this function stays with the superuser that made the
--- extension, makes two fixed triggers, and is ringfence_owner's alone.
-CREATE FUNCTION ringfence.create_event_triggers() RETURNS void
+-- What install() needs of a superuser, while it is the database owner's to call:
+-- two fixed event triggers, and that ringfence_owner may make schemas (a right
+-- that a database cloned from a template does not inherit). The function stays
+-- with the superuser that made the extension and is ringfence_owner's alone.
+CREATE FUNCTION ringfence.prepare_database() RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	EXECUTE format('GRANT CREATE ON DATABASE %I TO ringfence_owner', current_database());
 	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_guard') THEN
 		CREATE EVENT TRIGGER ringfence_guard ON ddl_command_end
 			WHEN TAG IN (
@@ -72,10 +74,10 @@ BEGIN
 	END IF;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION ringfence.create_event_triggers() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.create_event_triggers() TO ringfence_owner;
-COMMENT ON FUNCTION ringfence.create_event_triggers() IS
-	'makes the event triggers ringfence_guard and ringfence_forget, if they are missing; for install()';
+REVOKE EXECUTE ON FUNCTION ringfence.prepare_database() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.prepare_database() TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.prepare_database() IS
+	'lets ringfence_owner make schemas in this database, and makes the event triggers ringfence_guard and ringfence_forget if they are missing; for install()';
 
 CREATE FUNCTION ringfence.protect_schema(schema_name name) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER

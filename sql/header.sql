@@ -38,7 +38,6 @@ BEGIN
 				HINT = 'Rename that role, or take those rights from it.';
 		END IF;
 	END LOOP;
-	EXECUTE format('GRANT CREATE ON DATABASE %I TO ringfence_owner', current_database());
 END
 $do$;
 

@@ -343,11 +343,17 @@ rf_actor_name(RfActor actor)
 	return actor_names[actor];
 }
 
-/* Is this a request that came through an authenticator's claims? */
+/*
+ * Is this a request that came through an authenticator's claims, whether they
+ * were looked at already or not?
+ */
 bool
 rf_context_in_request(void)
 {
-	return current.pinned && current.from_claims;
+	if (current.pinned)
+		return current.from_claims;
+	return *claims_text() != '\0' && IsTransactionState() &&
+		rf_session_is(RF_ROLE_AUTHENTICATOR);
 }
 
 /*

@@ -27,6 +27,8 @@ CREATE POLICY select_for_member ON ringfence_data.orgs AS PERMISSIVE FOR SELECT 
 CREATE POLICY operator_read ON ringfence_data.orgs AS PERMISSIVE FOR SELECT TO ringfence_operator
 	USING (true);
 GRANT SELECT ON ringfence_data.orgs TO ringfence_member, ringfence_operator;
+-- So that the database's owner can protect tables of their own.
+GRANT REFERENCES (id) ON ringfence_data.orgs TO pg_database_owner;
 
 -- users: oneself; for owners and admins also the active members of their
 -- organization. ringfence_owner's functions find an invited address anywhere.

@@ -6,7 +6,8 @@
 
 CREATE SCHEMA ringfence_data;
 COMMENT ON SCHEMA ringfence_data IS 'tables of ringfence: orgs, users, memberships, and what each room keeps';
-GRANT USAGE ON SCHEMA ringfence_data TO ringfence_member, ringfence_operator, ringfence_jobs;
+GRANT USAGE ON SCHEMA ringfence_data TO
+	ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 
 CREATE SCHEMA ringfence_v1;
 COMMENT ON SCHEMA ringfence_v1 IS 'endpoints of ringfence, for PostgREST''s db-schemas';

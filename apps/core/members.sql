@@ -124,6 +124,28 @@ GRANT EXECUTE ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) TO ri
 COMMENT ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) IS
 	'makes an organization with its first owner and returns its id; the transaction goes on in the new organization; for operators and jobs; PT409 if the name is taken, 22023, 42501 if another organization is entered';
 
+CREATE FUNCTION ringfence_v1.set_org_status(status text) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF ringfence.actor() NOT IN ('operator', 'job') OR ringfence.org_id() IS NULL THEN
+		RAISE EXCEPTION 'no organization is entered'
+			USING ERRCODE = 'insufficient_privilege', HINT = 'Call ringfence.enter_org(), which records the reason.';
+	END IF;
+	UPDATE ringfence_data.orgs AS o
+	SET status = set_org_status.status
+	WHERE o.id = ringfence.org_id();
+EXCEPTION WHEN check_violation THEN
+	RAISE EXCEPTION 'invalid status "%" of an organization', set_org_status.status
+		USING ERRCODE = 'invalid_parameter_value', HINT = 'It is active, suspended or closed.';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) TO ringfence_operator, ringfence_jobs;
+COMMENT ON FUNCTION ringfence_v1.set_org_status(text) IS
+	'makes the entered organization active, suspended or closed, from its members'' next transaction on; for operators and jobs; 42501 if none is entered, 22023';
+
 CREATE FUNCTION ringfence_v1.invite(email text, roles text[], party jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp

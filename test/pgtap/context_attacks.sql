@@ -10,7 +10,7 @@ SELECT ringfence.add_jwt_key('attack');
 SELECT
 	ringfence.jwt_sign(:'claims_a') AS token_a,
 	ringfence.jwt_sign(:'claims_b') AS token_b \gset
-SELECT plan(61);
+SELECT plan(62);
 
 -- set_config in a request
 SET SESSION AUTHORIZATION regress_web;
@@ -144,6 +144,10 @@ SELECT throws_ok(
 	'DO $d$ BEGIN EXECUTE ''DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM public.notes''; END $d$',
 	'0A000', 'a cursor WITH HOLD cannot be used in a request', 'not by a DO block either');
 SELECT throws_ok('LISTEN other_tenants', '0A000', 'LISTEN cannot be used in a request', 'no channel is listened on');
+COMMIT;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT throws_ok('DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM public.notes', '0A000', 'a cursor WITH HOLD cannot be used in a request', 'not even before anything fixed the context');
 DECLARE plain CURSOR FOR SELECT body FROM public.notes;
 SELECT lives_ok('FETCH plain', 'a cursor for the transaction is fine');
 PREPARE kept_plan AS SELECT body FROM public.notes ORDER BY body;

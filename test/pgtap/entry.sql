@@ -17,7 +17,7 @@ BEGIN
 	RETURN false;
 END
 $$;
-SELECT plan(27);
+SELECT plan(33);
 
 SET SESSION AUTHORIZATION regress_operator;
 SELECT is_empty('SELECT * FROM public.notes', 'an operator sees nothing before entering');
@@ -74,7 +74,24 @@ RESET ROLE;
 RESET SESSION AUTHORIZATION;
 SELECT ok(ended('nightly'), 'on record too');
 
-UPDATE ringfence_data.orgs SET status = 'suspended' WHERE id = :'org_a';
+SET SESSION AUTHORIZATION regress_operator;
+SELECT throws_ok('SELECT ringfence_v1.set_org_status(''suspended'')', '42501', 'no organization is entered', 'an operator suspends no organization from outside');
+BEGIN;
+SELECT ringfence.enter_org(:'org_a', 'unpaid');
+SELECT throws_ok('SELECT ringfence_v1.set_org_status(''gone'')', '22023', 'invalid status "gone" of an organization', 'a status must be one');
+SELECT lives_ok('SELECT ringfence_v1.set_org_status(''suspended'')', 'and can do so from within');
+COMMIT;
+RESET SESSION AUTHORIZATION;
+SELECT results_eq(
+	format('SELECT name, status FROM ringfence_data.orgs WHERE id IN (%L, %L) ORDER BY name', :'org_a', :'org_b'),
+	$$VALUES ('Tenant A', 'suspended'), ('Tenant B', 'active')$$, 'that one alone');
+SET SESSION AUTHORIZATION regress_web;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT throws_ok('SELECT ringfence_v1.set_org_status(''active'')', '42501', NULL, 'its owner can''t undo it');
+SELECT throws_ok('SELECT ringfence.pre_request()', 'PT403', NULL, 'and is out');
+COMMIT;
+RESET SESSION AUTHORIZATION;
 SET SESSION AUTHORIZATION regress_operator;
 BEGIN;
 SELECT lives_ok(format('SELECT ringfence.enter_org(%L, ''ticket 3'')', :'org_a'), 'a suspended organization can be entered by an operator');
