@@ -111,3 +111,20 @@ REVOKE EXECUTE ON FUNCTION ringfence.unprotect_schema(name) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.unprotect_schema(name) TO pg_database_owner;
 COMMENT ON FUNCTION ringfence.unprotect_schema(name) IS
 	'takes back protect_schema(); tables that are protected stay so';
+
+CREATE FUNCTION ringfence.guarded_schemas(OUT schema_name name) RETURNS SETOF name
+LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 10 SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET row_security = on
+AS $$
+BEGIN
+	IF to_regclass('ringfence_data.protected_schemas') IS NOT NULL THEN
+		RETURN QUERY SELECT s.schema_name FROM ringfence_data.protected_schemas AS s;
+	END IF;
+END
+$$;
+ALTER FUNCTION ringfence.guarded_schemas() OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.guarded_schemas() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.guarded_schemas() TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.guarded_schemas() IS
+	'the schemas that admit only protected tables';

@@ -1,6 +1,11 @@
 -- Isolation: ordinary row security, generated from one declaration a table.
 
-CREATE FUNCTION ringfence.register_table(rel regclass, row_class text, access jsonb) RETURNS void
+CREATE FUNCTION ringfence.register_table(
+	rel regclass,
+	row_class text,
+	access jsonb,
+	columns jsonb DEFAULT '{}'
+) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -8,18 +13,39 @@ BEGIN
 	IF row_class IS NULL THEN
 		DELETE FROM ringfence_data.tables AS t WHERE t.relation = rel;
 	ELSE
-		INSERT INTO ringfence_data.tables AS t (relation, row_class, access)
-		VALUES (rel, register_table.row_class, register_table.access)
+		INSERT INTO ringfence_data.tables AS t (relation, row_class, access, columns)
+		VALUES (rel, register_table.row_class, register_table.access, register_table.columns)
 		ON CONFLICT (relation) DO UPDATE
-		SET row_class = excluded.row_class, access = excluded.access, protected_at = clock_timestamp();
+		SET row_class = excluded.row_class,
+			access = excluded.access,
+			columns = excluded.columns,
+			protected_at = clock_timestamp();
 	END IF;
 END
 $$;
-ALTER FUNCTION ringfence.register_table(regclass, text, jsonb) OWNER TO ringfence_owner;
-REVOKE EXECUTE ON FUNCTION ringfence.register_table(regclass, text, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.register_table(regclass, text, jsonb) TO pg_database_owner;
-COMMENT ON FUNCTION ringfence.register_table(regclass, text, jsonb) IS
+ALTER FUNCTION ringfence.register_table(regclass, text, jsonb, jsonb) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.register_table(regclass, text, jsonb, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.register_table(regclass, text, jsonb, jsonb) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.register_table(regclass, text, jsonb, jsonb) IS
 	'notes in ringfence_data.tables how a table is protected; a NULL row class forgets it; for protect() and unprotect()';
+
+CREATE FUNCTION ringfence.row_class(rel regclass) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET row_security = on
+AS $$
+BEGIN
+	IF to_regclass('ringfence_data.tables') IS NULL THEN
+		RETURN NULL;
+	END IF;
+	RETURN (SELECT t.row_class FROM ringfence_data.tables AS t WHERE t.relation = rel);
+END
+$$;
+ALTER FUNCTION ringfence.row_class(regclass) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.row_class(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.row_class(regclass) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.row_class(regclass) IS
+	'the row class that a table is protected with, or NULL if it is not protected';
 
 -- The grammar of a rule, in full: COMMANDS [where COLUMN is KIND | where COLUMN
 -- is user | where COLUMN matches SCHEMA.TABLE as KIND]. Nothing of it reaches a
@@ -50,7 +76,7 @@ BEGIN
 	FOR entry IN
 		SELECT btrim(r.name) AS name, a.value
 		FROM jsonb_each(access) WITH ORDINALITY AS a (key, value, place),
-			string_to_table(a.key, ',') WITH ORDINALITY AS r (name, position)
+			regexp_split_to_table(a.key, ',') WITH ORDINALITY AS r (name, position)
 		ORDER BY a.place, r.position
 	LOOP
 		IF entry.name !~ '^([a-z][a-z0-9_]{0,30}|\*)$' THEN
@@ -139,55 +165,91 @@ GRANT EXECUTE ON FUNCTION ringfence.drop_policies(regclass) TO ringfence_owner, 
 COMMENT ON FUNCTION ringfence.drop_policies(regclass) IS
 	'drops the policies that protect() makes, by their names; a DBA''s own stay';
 
-CREATE FUNCTION ringfence.create_access_policies(rel regclass, access jsonb) RETURNS void
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
-SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-	rule record;
-	expression text;
-BEGIN
-	FOR rule IN
-		SELECT
-			r.command,
-			r.condition,
-			r.own_column,
-			array_agg(r.role ORDER BY r.place) AS roles,
-			row_number() OVER (
-				PARTITION BY r.command, r.own_column, array_agg(r.role ORDER BY r.place)
-				ORDER BY r.condition
-			) AS same_name
-		FROM (
-			SELECT a.role, a.command, a.condition, a.own_column, min(a.place) AS place
-			FROM ringfence.access_rules(rel, access) WITH ORDINALITY
-				AS a (role, command, condition, own_column, place)
-			GROUP BY a.role, a.command, a.condition, a.own_column
-		) AS r
-		GROUP BY r.command, r.condition, r.own_column
-	LOOP
-		expression := CASE
-			WHEN '*' = ANY (rule.roles) THEN coalesce(rule.condition, 'true')
+CREATE FUNCTION ringfence.access_policies(
+	rel regclass,
+	access jsonb,
+	OUT policy name,
+	OUT command text,
+	OUT expression text
+) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE STRICT
+BEGIN ATOMIC
+	SELECT
+		p.stem || CASE WHEN p.same_stem > 1 THEN '_' || p.same_stem ELSE '' END,
+		p.command,
+		CASE
+			WHEN '*' = ANY (p.roles) THEN coalesce(p.condition, 'true')
 			ELSE (
-				SELECT format('ringfence.has_role(%s)', string_agg(quote_literal(r.name), ', ' ORDER BY r.place))
-				FROM unnest(rule.roles) WITH ORDINALITY AS r (name, place)
-			) || coalesce(' AND ' || rule.condition, '')
-		END;
-		EXECUTE format(
-			'CREATE POLICY %I ON %s AS PERMISSIVE FOR %s TO ringfence_member %s %s',
-			left(rule.command || '_for_' || replace(array_to_string(rule.roles, '_'), '*', 'member')
-				|| coalesce('_own_' || rule.own_column, ''), 60)
-				|| CASE WHEN rule.same_name > 1 THEN '_' || rule.same_name ELSE '' END,
-			rel,
-			rule.command,
-			CASE WHEN rule.command <> 'insert' THEN 'USING (' || expression || ')' ELSE '' END,
-			CASE WHEN rule.command IN ('insert', 'update') THEN 'WITH CHECK (' || expression || ')' ELSE '' END);
-	END LOOP;
-END
-$$;
-REVOKE EXECUTE ON FUNCTION ringfence.create_access_policies(regclass, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.create_access_policies(regclass, jsonb) TO ringfence_owner, pg_database_owner;
-COMMENT ON FUNCTION ringfence.create_access_policies(regclass, jsonb) IS
-	'makes the permissive policies of an access matrix: one for each command and condition, named after the roles it is for';
+				SELECT format('ringfence.has_role(%s)', string_agg(quote_literal(n.name), ', ' ORDER BY n.place))
+				FROM unnest(p.roles) WITH ORDINALITY AS n (name, place)
+			) || coalesce(' AND ' || p.condition, '')
+		END
+	FROM (
+		SELECT
+			s.command,
+			s.condition,
+			s.roles,
+			s.stem,
+			row_number() OVER (PARTITION BY s.stem ORDER BY s.roles, s.condition) AS same_stem
+		FROM (
+			SELECT
+				g.command,
+				g.condition,
+				g.roles,
+				left(g.command || '_for_' || replace(array_to_string(g.roles, '_'), '*', 'member')
+					|| coalesce('_own_' || g.own_column, ''), 60) AS stem
+			FROM (
+				SELECT r.command, r.condition, r.own_column, array_agg(r.role ORDER BY r.place) AS roles
+				FROM (
+					SELECT a.role, a.command, a.condition, a.own_column, min(a.place) AS place
+					FROM ringfence.access_rules(rel, access) WITH ORDINALITY
+						AS a (role, command, condition, own_column, place)
+					GROUP BY a.role, a.command, a.condition, a.own_column
+				) AS r
+				GROUP BY r.command, r.condition, r.own_column
+			) AS g
+		) AS s
+	) AS p;
+END;
+REVOKE EXECUTE ON FUNCTION ringfence.access_policies(regclass, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.access_policies(regclass, jsonb) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.access_policies(regclass, jsonb) IS
+	'the permissive policies of an access matrix: one for each command and condition, named after the roles it is for';
+
+-- Every policy of a protected table: what create_policies() makes and verify()
+-- expects.
+CREATE FUNCTION ringfence.table_policies(
+	rel regclass,
+	row_class text,
+	access jsonb,
+	OUT policy name,
+	OUT kind text,
+	OUT command text,
+	OUT roles text,
+	OUT expression text
+) RETURNS SETOF record
+LANGUAGE sql STABLE PARALLEL SAFE STRICT
+BEGIN ATOMIC
+	SELECT f.policy, f.kind, f.command, f.roles, f.expression
+	FROM (VALUES
+		(ARRAY['org', 'user', 'reference', 'system'],
+			'owner_code', 'permissive', 'all', 'ringfence_owner', 'true'),
+		(ARRAY['org'], 'org_isolation', 'restrictive', 'all', 'public', 'org_id = ringfence.org_id()'),
+		(ARRAY['user'], 'user_isolation', 'restrictive', 'all', 'public', 'user_id = ringfence.user_id()'),
+		(ARRAY['org'], 'operator_read', 'permissive', 'select', 'ringfence_operator', 'true'),
+		(ARRAY['reference'], 'reference_read', 'permissive', 'select', 'ringfence_anon, ringfence_member', 'true'),
+		(ARRAY['reference'], 'operator_write', 'permissive', 'all', 'ringfence_operator', 'true')
+	) AS f (row_classes, policy, kind, command, roles, expression)
+	WHERE table_policies.row_class = ANY (f.row_classes)
+	UNION ALL
+	SELECT a.policy, 'permissive', a.command, 'ringfence_member', a.expression
+	FROM ringfence.access_policies(rel, access) AS a
+	WHERE table_policies.row_class IN ('org', 'user');
+END;
+REVOKE EXECUTE ON FUNCTION ringfence.table_policies(regclass, text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.table_policies(regclass, text, jsonb) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.table_policies(regclass, text, jsonb) IS
+	'the policies of a table of that row class and access matrix; the expression is for USING and WITH CHECK alike';
 
 -- Policies are dropped and made afresh, so that a second call with another
 -- matrix leaves nothing of the first.
@@ -196,27 +258,20 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	isolation text := CASE row_class
-		WHEN 'org' THEN 'org_id = ringfence.org_id()'
-		WHEN 'user' THEN 'user_id = ringfence.user_id()'
-	END;
+	p record;
 BEGIN
 	PERFORM ringfence.drop_policies(rel);
 	EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', rel);
 	EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', rel);
-	EXECUTE format('CREATE POLICY owner_code ON %s AS PERMISSIVE FOR ALL TO ringfence_owner USING (true) WITH CHECK (true)', rel);
-	IF isolation IS NOT NULL THEN
-		EXECUTE format(
-			'CREATE POLICY %I ON %s AS RESTRICTIVE FOR ALL TO PUBLIC USING (%s) WITH CHECK (%s)',
-			row_class || '_isolation', rel, isolation, isolation);
-		PERFORM ringfence.create_access_policies(rel, access);
-	END IF;
-	IF row_class = 'org' THEN
-		EXECUTE format('CREATE POLICY operator_read ON %s AS PERMISSIVE FOR SELECT TO ringfence_operator USING (true)', rel);
-	ELSIF row_class = 'reference' THEN
-		EXECUTE format('CREATE POLICY reference_read ON %s AS PERMISSIVE FOR SELECT TO ringfence_anon, ringfence_member USING (true)', rel);
-		EXECUTE format('CREATE POLICY operator_write ON %s AS PERMISSIVE FOR ALL TO ringfence_operator USING (true) WITH CHECK (true)', rel);
-	END IF;
+	FOR p IN
+		SELECT t.policy, t.kind, t.command, t.roles, t.expression
+		FROM ringfence.table_policies(rel, row_class, access) AS t
+	LOOP
+		EXECUTE format('CREATE POLICY %I ON %s AS %s FOR %s TO %s %s %s',
+			p.policy, rel, p.kind, p.command, p.roles,
+			CASE WHEN p.command <> 'insert' THEN 'USING (' || p.expression || ')' ELSE '' END,
+			CASE WHEN p.command IN ('all', 'insert', 'update') THEN 'WITH CHECK (' || p.expression || ')' ELSE '' END);
+	END LOOP;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.create_policies(regclass, text, jsonb) FROM PUBLIC;
@@ -224,19 +279,49 @@ GRANT EXECUTE ON FUNCTION ringfence.create_policies(regclass, text, jsonb) TO ri
 COMMENT ON FUNCTION ringfence.create_policies(regclass, text, jsonb) IS
 	'puts row security in force on a table and makes its policies afresh, restrictive and permissive';
 
-CREATE FUNCTION ringfence.set_table_grants(rel regclass, row_class text, access jsonb) RETURNS void
+-- A command on some columns only, or on all where the table's column lists say
+-- nothing of it.
+CREATE FUNCTION ringfence.column_grant(rel regclass, command text, columns jsonb) RETURNS text
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF jsonb_typeof(columns) <> 'object' OR EXISTS (
+		SELECT FROM jsonb_each(columns) AS c
+		WHERE c.key NOT IN ('select', 'insert', 'update') OR jsonb_typeof(c.value) <> 'array' OR c.value = '[]'
+	) THEN
+		RAISE EXCEPTION 'invalid columns % of table %', columns, rel
+			USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Write for example {"update": ["due_date", "notes"]}; select, insert and update can be limited so.';
+	END IF;
+	RETURN command || coalesce((
+		SELECT ' (' || string_agg(quote_ident(c.name), ', ' ORDER BY c.place) || ')'
+		FROM jsonb_array_elements_text(columns -> command) WITH ORDINALITY AS c (name, place)
+	), '');
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.column_grant(regclass, text, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.column_grant(regclass, text, jsonb) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.column_grant(regclass, text, jsonb) IS
+	'the privilege that GRANT is to give for a command, with its columns if the table limits it; 22023 for lists that are none';
+
+-- TRUNCATE knows no rows, so not even the owner's own code may: it would reach
+-- every organization's.
+CREATE FUNCTION ringfence.set_table_grants(rel regclass, row_class text, access jsonb, columns jsonb) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	schema_name name := (SELECT c.relnamespace::regnamespace::name FROM pg_class AS c WHERE c.oid = rel);
+	class pg_class := (SELECT c FROM pg_class AS c WHERE c.oid = rel);
+	schema_name name := class.relnamespace::regnamespace::name;
 	commands text;
 BEGIN
 	EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, ringfence_anon, ringfence_member, ringfence_operator', rel);
+	EXECUTE format('REVOKE TRUNCATE ON %s FROM %s', rel, class.relowner::regrole);
 	EXECUTE format('GRANT USAGE ON SCHEMA %I TO ringfence_owner', schema_name);
 	IF row_class IN ('org', 'user') THEN
-		SELECT string_agg(DISTINCT r.command, ', ') INTO commands
-		FROM ringfence.access_rules(rel, access) AS r;
+		SELECT string_agg(ringfence.column_grant(rel, r.command, columns), ', ' ORDER BY r.command) INTO commands
+		FROM (SELECT DISTINCT a.command FROM ringfence.access_rules(rel, access) AS a) AS r;
 	ELSIF row_class = 'reference' THEN
 		commands := 'select';
 		EXECUTE format('GRANT SELECT ON %s TO ringfence_anon', rel);
@@ -253,9 +338,9 @@ BEGIN
 	END IF;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb) TO ringfence_owner, pg_database_owner;
-COMMENT ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb) IS
+REVOKE EXECUTE ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb, jsonb) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.set_table_grants(regclass, text, jsonb, jsonb) IS
 	'grants the commands that a matrix names, and no others: never TRUNCATE, REFERENCES or TRIGGER';
 
 CREATE FUNCTION ringfence.primary_key_columns(rel regclass) RETURNS name[]
@@ -396,11 +481,29 @@ GRANT EXECUTE ON FUNCTION ringfence.lock_children(regclass) TO ringfence_owner, 
 COMMENT ON FUNCTION ringfence.lock_children(regclass) IS
 	'forces row security without a policy on partitions and children, so that they can be reached through their parent only';
 
+CREATE FUNCTION ringfence.refuse_directory(rel regclass) RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+	IF ringfence.row_class(rel) = 'directory' THEN
+		RAISE EXCEPTION 'table % has policies of its own', rel
+			USING ERRCODE = 'wrong_object_type',
+			DETAIL = 'Who belongs to which organization is read from it; app "core" made its policies.';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.refuse_directory(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.refuse_directory(regclass) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.refuse_directory(regclass) IS
+	'42809 for orgs, users and memberships, which protect() would take from under the context';
+
 CREATE FUNCTION ringfence.protect(
 	rel regclass,
 	access jsonb DEFAULT '{}',
 	row_class text DEFAULT 'org',
-	owner name DEFAULT 'ringfence_owner'
+	owner name DEFAULT 'ringfence_owner',
+	columns jsonb DEFAULT '{}'
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -408,11 +511,12 @@ AS $$
 DECLARE
 	class pg_class;
 BEGIN
-	IF rel IS NULL OR access IS NULL OR row_class IS NULL THEN
-		RAISE EXCEPTION 'table, access and row class must be given' USING ERRCODE = 'null_value_not_allowed';
+	IF rel IS NULL OR access IS NULL OR row_class IS NULL OR columns IS NULL THEN
+		RAISE EXCEPTION 'table, access, row class and columns must be given' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
 	SELECT c.* INTO class FROM pg_class AS c WHERE c.oid = rel;
-	IF NOT FOUND OR class.relkind NOT IN ('r', 'p') OR class.relpersistence = 't' THEN
+	IF NOT FOUND OR class.relkind NOT IN ('r', 'p') OR class.relpersistence = 't'
+		OR class.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) THEN
 		RAISE EXCEPTION '"%" is not a table that can be protected', rel
 			USING ERRCODE = 'wrong_object_type',
 			DETAIL = 'Row security is for ordinary and partitioned tables.';
@@ -429,9 +533,14 @@ BEGIN
 		RAISE EXCEPTION 'app "core" is not installed'
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call ringfence.install(''core'').';
 	END IF;
+	PERFORM ringfence.refuse_directory(rel);
 
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', rel);
 	IF owner IS NOT NULL AND class.relowner <> quote_ident(owner)::regrole THEN
+		IF NOT pg_has_role(owner, 'MEMBER') THEN
+			RAISE EXCEPTION 'must be a member of role "%" to make it the owner of table %', owner, rel
+				USING ERRCODE = 'insufficient_privilege', HINT = 'Pass owner => NULL to keep the table''s owner.';
+		END IF;
 		EXECUTE format('GRANT USAGE ON SCHEMA %s TO %I', class.relnamespace::regnamespace, owner);
 		EXECUTE format('ALTER TABLE %s OWNER TO %I', rel, owner);
 	END IF;
@@ -440,23 +549,25 @@ BEGIN
 		PERFORM ringfence.lead_key_with_org(rel);
 	END IF;
 	PERFORM ringfence.create_policies(rel, row_class, access);
-	PERFORM ringfence.set_table_grants(rel, row_class, access);
+	PERFORM ringfence.set_table_grants(rel, row_class, access, columns);
 	PERFORM ringfence.lock_children(rel);
-	PERFORM ringfence.register_table(rel, row_class, access);
+	PERFORM ringfence.register_table(rel, row_class, access, columns);
 END
 $$;
-REVOKE EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name) TO ringfence_owner, pg_database_owner;
-COMMENT ON FUNCTION ringfence.protect(regclass, jsonb, text, name) IS
-	'makes a table safe for tenants: org_id, keys led by it, row security in force, policies and grants from an access matrix ({"owner,admin": "all", "client": "select where client_id is client"}); row class org, user (user_id), reference (read by all, written by operators) or system (no tenant); repeatable; a NULL owner keeps the table''s own; 22023, 42809, 55000';
+REVOKE EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) IS
+	'makes a table safe for tenants: org_id, keys led by it, row security in force, policies and grants from an access matrix ({"owner,admin": "all", "client": "select where client_id is client"}); row class org, user (user_id), reference (read by all, written by operators) or system (no tenant); columns can limit a command for every tenant ({"update": ["due_date", "notes"]}); repeatable; a NULL owner keeps the table''s own; 22023, 42809, 55000';
 
 CREATE FUNCTION ringfence.unprotect(rel regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	PERFORM ringfence.refuse_directory(rel);
 	EXECUTE format('LOCK TABLE %s IN ACCESS EXCLUSIVE MODE', rel);
 	EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, ringfence_anon, ringfence_member, ringfence_operator', rel);
+	EXECUTE format('GRANT TRUNCATE ON %s TO %s', rel, (SELECT c.relowner::regrole FROM pg_class AS c WHERE c.oid = rel));
 	PERFORM ringfence.drop_policies(rel);
 	EXECUTE format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', rel);
 	EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel);

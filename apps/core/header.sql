@@ -34,6 +34,7 @@ CREATE TABLE ringfence_data.tables (
 	relation regclass NOT NULL PRIMARY KEY,
 	row_class text NOT NULL,
 	access jsonb NOT NULL,
+	columns jsonb NOT NULL DEFAULT '{}',
 	protected_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT tables_row_class_check CHECK (row_class IN ('org', 'user', 'reference', 'system', 'directory'))
 );
@@ -42,6 +43,7 @@ COMMENT ON COLUMN ringfence_data.tables.relation IS 'the table';
 COMMENT ON COLUMN ringfence_data.tables.row_class IS
 	'org: rows of one organization; user: rows of one user; reference: shared, read by all; system: no tenant; directory: policies of its own, made by core';
 COMMENT ON COLUMN ringfence_data.tables.access IS 'the access matrix that its policies were made from';
+COMMENT ON COLUMN ringfence_data.tables.columns IS 'the columns that a command is limited to for every tenant, by command';
 COMMENT ON COLUMN ringfence_data.tables.protected_at IS 'when they were made';
 
 CREATE TABLE ringfence_data.protected_schemas (

@@ -36,6 +36,17 @@ CREATE TABLE bookmarks (user_id uuid NOT NULL DEFAULT ringfence.user_id(), url t
 SELECT ringfence.protect('bookmarks', '{"*": "all"}', 'user');
 \d bookmarks
 
+-- Columns
+CREATE TABLE bills (id int PRIMARY KEY, note text, paid int);
+SELECT ringfence.protect('bills', '{"owner": "all"}', columns => '{"update": ["note"], "insert": ["id", "note"]}');
+SELECT grantee, privilege_type, string_agg(column_name, ', ' ORDER BY column_name) AS columns
+FROM information_schema.column_privileges
+WHERE table_schema = 'public' AND table_name = 'bills' AND grantee = 'ringfence_member'
+GROUP BY grantee, privilege_type ORDER BY privilege_type;
+SELECT ringfence.protect('bills', '{"owner": "all"}', columns => '{"delete": ["note"]}');
+SELECT ringfence.protect('bills', '{"owner": "all"}', columns => '{"update": "note"}');
+SELECT ringfence.protect('bills', '{"owner": "all"}', columns => '{"update": ["nothing"]}');
+
 -- Mistakes
 SELECT ringfence.protect('notes', '{"Owner": "all"}');
 SELECT ringfence.protect('notes', '{"owner": "everything"}');
