@@ -167,11 +167,14 @@ COMMENT ON FUNCTION ringfence.adopt_check(regclass, jsonb, uuid, regclass, name,
 CREATE FUNCTION ringfence.adopt_begin(rel regclass, org uuid, parent regclass, key name, via name) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
-SET client_min_messages = warning
 AS $$
 BEGIN
-	EXECUTE format('ALTER TABLE %s ADD COLUMN IF NOT EXISTS org_id uuid', rel);
-	EXECUTE format('DROP TRIGGER IF EXISTS ringfence_adopt ON %s', rel);
+	-- Only the first call needs the table to itself, for that moment.
+	IF NOT EXISTS (
+		SELECT FROM pg_attribute AS a WHERE a.attrelid = rel AND a.attname = 'org_id' AND a.attnum > 0 AND NOT a.attisdropped
+	) THEN
+		EXECUTE format('ALTER TABLE %s ADD COLUMN org_id uuid', rel);
+	END IF;
 	IF org IS NULL AND parent IS NULL THEN
 		RETURN;
 	END IF;
@@ -181,7 +184,7 @@ BEGIN
 		EXECUTE format('GRANT SELECT (org_id, %I) ON %s TO ringfence_jobs', key, parent);
 	END IF;
 	EXECUTE format(
-		'CREATE TRIGGER ringfence_adopt BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (NEW.org_id IS NULL) EXECUTE FUNCTION ringfence.adopt_row(%s)',
+		'CREATE OR REPLACE TRIGGER ringfence_adopt BEFORE INSERT OR UPDATE ON %s FOR EACH ROW WHEN (NEW.org_id IS NULL) EXECUTE FUNCTION ringfence.adopt_row(%s)',
 		rel, coalesce(quote_literal(org), format('%L, %L, %L', parent::oid, key, via)));
 	EXECUTE format('COMMENT ON TRIGGER ringfence_adopt ON %s IS %L', rel,
 		'gives new rows an org_id until ringfence.adopt() is done');

@@ -81,6 +81,16 @@ GRANT EXECUTE ON FUNCTION ringfence.pre_request() TO ringfence_owner, ringfence_
 COMMENT ON FUNCTION ringfence.pre_request() IS
 	'PostgREST''s db-pre-request: fixes the context for the transaction; PT403 if the organization is suspended or closed';
 
+-- A policy that would say "true" says this: it depends on the extension, so that
+-- DROP EXTENSION ... CASCADE takes it along and leaves its table closed.
+CREATE FUNCTION ringfence.installed() RETURNS boolean
+LANGUAGE sql IMMUTABLE LEAKPROOF PARALLEL SAFE
+RETURN true;
+REVOKE EXECUTE ON FUNCTION ringfence.installed() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.installed() TO ringfence_owner, ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
+COMMENT ON FUNCTION ringfence.installed() IS
+	'true, for policies that let their role see every row of the organization; they go with the extension';
+
 -- Other ways in than PostgREST's claims.
 
 CREATE FUNCTION ringfence.sign_in(token text, session boolean DEFAULT false) RETURNS jsonb
@@ -106,6 +116,14 @@ REVOKE EXECUTE ON FUNCTION ringfence.enter_org(uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.enter_org(uuid, text) TO ringfence_operator, ringfence_jobs;
 COMMENT ON FUNCTION ringfence.enter_org(uuid, text) IS
 	'enters an organization until the transaction ends, for operators and jobs; start and end are recorded in ringfence_data.org_entries even if the transaction rolls back; returns the record''s id; 42501, 42704 (no such organization), 22023 (no reason), 53000 (could not be recorded)';
+
+CREATE FUNCTION ringfence.find_org(name text) RETURNS uuid
+LANGUAGE c STABLE PARALLEL RESTRICTED STRICT
+AS 'MODULE_PATHNAME', 'ringfence_find_org';
+REVOKE EXECUTE ON FUNCTION ringfence.find_org(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.find_org(text) TO ringfence_operator, ringfence_jobs;
+COMMENT ON FUNCTION ringfence.find_org(text) IS
+	'the id of the organization of exactly that name, or NULL, for operators and jobs, who see none before they have entered it';
 
 CREATE FUNCTION ringfence.set_context(org uuid DEFAULT NULL, usr uuid DEFAULT NULL, roles text[] DEFAULT NULL, party jsonb DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE

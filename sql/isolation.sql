@@ -178,7 +178,7 @@ BEGIN ATOMIC
 		p.stem || CASE WHEN p.same_stem > 1 THEN '_' || p.same_stem ELSE '' END,
 		p.command,
 		CASE
-			WHEN '*' = ANY (p.roles) THEN coalesce(p.condition, 'true')
+			WHEN '*' = ANY (p.roles) THEN coalesce(p.condition, 'ringfence.installed()')
 			ELSE (
 				SELECT format('ringfence.has_role(%s)', string_agg(quote_literal(n.name), ', ' ORDER BY n.place))
 				FROM unnest(p.roles) WITH ORDINALITY AS n (name, place)
@@ -233,12 +233,12 @@ BEGIN ATOMIC
 	SELECT f.policy, f.kind, f.command, f.roles, f.expression
 	FROM (VALUES
 		(ARRAY['org', 'user', 'reference', 'system'],
-			'owner_code', 'permissive', 'all', 'ringfence_owner', 'true'),
+			'owner_code', 'permissive', 'all', 'ringfence_owner', 'ringfence.installed()'),
 		(ARRAY['org'], 'org_isolation', 'restrictive', 'all', 'public', 'org_id = ringfence.org_id()'),
 		(ARRAY['user'], 'user_isolation', 'restrictive', 'all', 'public', 'user_id = ringfence.user_id()'),
-		(ARRAY['org'], 'operator_read', 'permissive', 'select', 'ringfence_operator', 'true'),
-		(ARRAY['reference'], 'reference_read', 'permissive', 'select', 'ringfence_anon, ringfence_member', 'true'),
-		(ARRAY['reference'], 'operator_write', 'permissive', 'all', 'ringfence_operator', 'true')
+		(ARRAY['org'], 'operator_read', 'permissive', 'select', 'ringfence_operator', 'ringfence.installed()'),
+		(ARRAY['reference'], 'reference_read', 'permissive', 'select', 'ringfence_anon, ringfence_member', 'ringfence.installed()'),
+		(ARRAY['reference'], 'operator_write', 'permissive', 'all', 'ringfence_operator', 'ringfence.installed()')
 	) AS f (row_classes, policy, kind, command, roles, expression)
 	WHERE table_policies.row_class = ANY (f.row_classes)
 	UNION ALL

@@ -26,8 +26,8 @@ DECLARE
 BEGIN
 	SELECT k.kid INTO newest
 	FROM ringfence_data.jwt_keys AS k
-	WHERE k.retired_at IS NULL
-	ORDER BY k.created_at DESC, k.kid DESC
+	WHERE k.retired_at IS NULL AND k.signs_from <= clock_timestamp()
+	ORDER BY k.signs_from DESC, k.kid DESC
 	LIMIT 1;
 	IF newest IS NULL THEN
 		RAISE EXCEPTION 'no token key is in use'
@@ -39,7 +39,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.jwt_sign(jsonb, interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.jwt_sign(jsonb, interval) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.jwt_sign(jsonb, interval) IS
-	'signs claims with the newest key in use, for a lifetime between a second and a year; 42704 if there is no key';
+	'signs claims with the latest key that signs already, for a lifetime between a second and a year; 42704 if there is no key';
 
 CREATE FUNCTION ringfence.random_secret(bytes int) RETURNS bytea
 LANGUAGE c VOLATILE PARALLEL SAFE STRICT
@@ -53,18 +53,20 @@ CREATE FUNCTION ringfence.add_jwt_key(
 	kid text,
 	secret bytea DEFAULT NULL,
 	issuer text DEFAULT 'ringfence',
-	audience text DEFAULT 'ringfence'
+	audience text DEFAULT 'ringfence',
+	signs_from timestamptz DEFAULT clock_timestamp()
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	INSERT INTO ringfence_data.jwt_keys (kid, secret, issuer, audience)
+	INSERT INTO ringfence_data.jwt_keys (kid, secret, issuer, audience, signs_from)
 	VALUES (
 		add_jwt_key.kid,
 		coalesce(add_jwt_key.secret, ringfence.random_secret(64)),
 		add_jwt_key.issuer,
-		add_jwt_key.audience
+		add_jwt_key.audience,
+		add_jwt_key.signs_from
 	);
 EXCEPTION
 	WHEN unique_violation THEN
@@ -77,11 +79,11 @@ EXCEPTION
 			DETAIL = 'An id has 1 to 63 bytes, a secret at least 32 bytes; issuer and audience must be given.';
 END
 $$;
-ALTER FUNCTION ringfence.add_jwt_key(text, bytea, text, text) OWNER TO ringfence_owner;
-REVOKE EXECUTE ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text) TO pg_database_owner;
-COMMENT ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text) IS
-	'adds an HS256 key: with a secret of at least 32 bytes, or with 64 random ones made here, which appear in no statement and no log; 42710 if the id is taken, 22023';
+ALTER FUNCTION ringfence.add_jwt_key(text, bytea, text, text, timestamptz) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text, timestamptz) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.add_jwt_key(text, bytea, text, text, timestamptz) IS
+	'adds an HS256 key: with a secret of at least 32 bytes, or with 64 random ones made here, which appear in no statement and no log; it verifies at once and signs from the time given, so that others can learn of it first; 42710 if the id is taken, 22023';
 
 CREATE FUNCTION ringfence.retire_jwt_key(kid text) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER

@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(ringfence_client_ip);
 PG_FUNCTION_INFO_V1(ringfence_pre_request);
 PG_FUNCTION_INFO_V1(ringfence_set_context);
 PG_FUNCTION_INFO_V1(ringfence_begin_org);
+PG_FUNCTION_INFO_V1(ringfence_find_org);
 
 /* What one call site of has_role() answered; in its fn_mcxt. */
 typedef struct RoleCache
@@ -352,6 +353,20 @@ ringfence_begin_org(PG_FUNCTION_ARGS)
 	memcpy(&identity.org, PG_GETARG_UUID_P(0), sizeof(RfUuid));
 	rf_context_replace(&identity);
 	PG_RETURN_VOID();
+}
+
+/*
+ * The id of the organization of that name, for operators: row security shows
+ * them none before they have entered it.
+ */
+Datum
+ringfence_find_org(PG_FUNCTION_ARGS)
+{
+	RfUuid	   *org = palloc(sizeof(RfUuid));
+
+	if (!rf_directory_find_org(PG_GETARG_DATUM(0), org))
+		PG_RETURN_NULL();
+	PG_RETURN_UUID_P((pg_uuid_t *) org);
 }
 
 void

@@ -4,8 +4,9 @@
  * The first question in a transaction pins the answer until the transaction
  * ends. It comes from one of: a verified token (sign_in), an operator's entry
  * (enter_org), a superuser's word (set_context), a session that signed in, or
- * PostgREST's request.jwt.claims, and those count only if the login role
- * belongs to ringfence_authenticator. The claims name a user and an org; the
+ * PostgREST's request.jwt.claims. Those count only if the login role belongs to
+ * ringfence_authenticator, and if they were set in this very transaction: one
+ * that left them set for the session would lend them to the next. They name a user and an org; the
  * membership is looked up, so that the roles are the member's of this moment
  * and a removed member is nobody. Anything missing, malformed or unknown pins
  * "nobody": org_id() is NULL, policies match no row, writes are refused.
@@ -44,6 +45,7 @@
 /* All reset by context_at_xact_end(). */
 static struct
 {
+	bool		claimed;		/* the claims were set in this transaction */
 	bool		pinned;
 	bool		from_claims;
 	bool		stale;			/* the claims are no longer those pinned */
@@ -267,7 +269,8 @@ establish(void)
 	if (session != NULL)
 		(void) rf_claims_parse(session, strlen(session),
 							   GetDatabaseEncoding(), &claims);
-	else if (*claims_text() != '\0' && rf_session_is(RF_ROLE_AUTHENTICATOR))
+	else if (current.claimed && *claims_text() != '\0' &&
+			 rf_session_is(RF_ROLE_AUTHENTICATOR))
 	{
 		from_claims = true;
 		(void) rf_claims_parse(claims_text(), strlen(claims_text()),
@@ -344,15 +347,13 @@ rf_actor_name(RfActor actor)
 }
 
 /*
- * Is this a request that came through an authenticator's claims, whether they
- * were looked at already or not?
+ * Is this a request: a transaction of an authenticator's session that has a
+ * context, or claims that nobody looked at yet?
  */
 bool
 rf_context_in_request(void)
 {
-	if (current.pinned)
-		return current.from_claims;
-	return *claims_text() != '\0' && IsTransactionState() &&
+	return (current.pinned || *claims_text() != '\0') &&
 		rf_session_is(RF_ROLE_AUTHENTICATOR);
 }
 
@@ -408,6 +409,8 @@ static void
 assign_claims(const char *newval, void *extra)
 {
 	(void) extra;
+	if (IsTransactionState())
+		current.claimed = true;
 	if (current.pinned && current.from_claims)
 		current.stale = strcmp(newval != NULL ? newval : "",
 							   current.claims) != 0;
@@ -443,10 +446,8 @@ context_at_xact_end(XactEvent event, void *arg)
 		case XACT_EVENT_PARALLEL_ABORT:
 		case XACT_EVENT_PREPARE:
 			if (current.pinned)
-			{
-				memset(&current, 0, sizeof(current));
 				MemoryContextReset(context_mcxt);
-			}
+			memset(&current, 0, sizeof(current));
 			break;
 		default:
 			break;

@@ -78,9 +78,13 @@ open_core_table(const char *name)
 	return rel;
 }
 
-/* Finds the first matching row. False, with nothing left open, if none. */
+/*
+ * Finds the first matching row, by the primary key if the keys are its columns.
+ * False, with nothing left open, if there is none.
+ */
 static bool
-probe_begin(ProbeScan *probe, const char *table, int nkeys, const Probe *keys)
+probe_begin_by(ProbeScan *probe, const char *table, int nkeys,
+			   const Probe *keys, bool by_primary_key)
 {
 	ScanKeyData scankeys[MAX_KEYS];
 	Oid			index_oid;
@@ -107,7 +111,7 @@ probe_begin(ProbeScan *probe, const char *table, int nkeys, const Probe *keys)
 	probe->pushed_snapshot = !ActiveSnapshotSet();
 	if (probe->pushed_snapshot)
 		PushActiveSnapshot(GetTransactionSnapshot());
-	index_oid = rf_primary_key_index(probe->rel);
+	index_oid = by_primary_key ? rf_primary_key_index(probe->rel) : InvalidOid;
 	probe->scan = systable_beginscan(probe->rel, index_oid,
 									 OidIsValid(index_oid),
 									 GetActiveSnapshot(), nkeys, scankeys);
@@ -120,6 +124,12 @@ probe_begin(ProbeScan *probe, const char *table, int nkeys, const Probe *keys)
 		PopActiveSnapshot();
 	relation_close(probe->rel, AccessShareLock);
 	return false;
+}
+
+static bool
+probe_begin(ProbeScan *probe, const char *table, int nkeys, const Probe *keys)
+{
+	return probe_begin_by(probe, table, nkeys, keys, true);
 }
 
 static void
@@ -173,6 +183,27 @@ rf_directory_org(const RfUuid *org)
 		status = RF_ORG_SUSPENDED;
 	probe_end(&probe);
 	return status;
+}
+
+/*
+ * The id of the org of that name. The name's index isn't the primary key, so
+ * this reads the table; it is for operators, not for requests.
+ */
+bool
+rf_directory_find_org(Datum name, RfUuid *org)
+{
+	Probe		keys[] = {{"name", F_TEXTEQ, name}};
+	ProbeScan	probe;
+	Datum		value;
+	bool		found;
+
+	if (!probe_begin_by(&probe, "orgs", lengthof(keys), keys, false))
+		return false;
+	found = probe_column(&probe, "id", UUIDOID, &value);
+	if (found)
+		memcpy(org, DatumGetUUIDP(value), sizeof(*org));
+	probe_end(&probe);
+	return found;
 }
 
 bool

@@ -51,16 +51,19 @@ guard_utility(PlannedStmt *pstmt, const char *queryString,
 			  ParamListInfo params, QueryEnvironment *queryEnv,
 			  DestReceiver *dest, QueryCompletion *qc)
 {
-	if (rf_context_in_request())
-	{
-		Node	   *statement = pstmt->utilityStmt;
+	Node	   *statement = pstmt->utilityStmt;
 
-		if (IsA(statement, DeclareCursorStmt) &&
-			(((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD))
-			refuse_leftover("a cursor WITH HOLD");
-		if (IsA(statement, ListenStmt))
-			refuse_leftover("LISTEN");
-	}
+	/*
+	 * A cursor WITH HOLD is run to its end when the transaction commits, so
+	 * it would matter even if the context came after it. Between requests, an
+	 * HTTP layer may LISTEN for its own purposes.
+	 */
+	if (IsA(statement, DeclareCursorStmt) &&
+		(((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD) &&
+		rf_session_is(RF_ROLE_AUTHENTICATOR))
+		refuse_leftover("a cursor WITH HOLD");
+	if (IsA(statement, ListenStmt) && rf_context_in_request())
+		refuse_leftover("LISTEN");
 
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,

@@ -160,6 +160,7 @@ extern const char *rf_request_header(const char *name);
 
 /* directory.c */
 extern RfOrgStatus rf_directory_org(const RfUuid *org);
+extern bool rf_directory_find_org(Datum name, RfUuid *org);
 extern bool rf_directory_user(const RfUuid *user);
 extern bool rf_directory_member(const RfUuid *org, const RfUuid *user,
 								RfGrants *grants);

@@ -15,7 +15,7 @@ FROM (VALUES
 ALTER TABLE ringfence_data.orgs ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ringfence_data.orgs FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_code ON ringfence_data.orgs AS PERMISSIVE FOR ALL TO ringfence_owner
-	USING (true) WITH CHECK (true);
+	USING (ringfence.installed()) WITH CHECK (ringfence.installed());
 CREATE POLICY org_isolation ON ringfence_data.orgs AS RESTRICTIVE FOR ALL TO PUBLIC
 	USING (
 		id = ringfence.org_id()
@@ -23,9 +23,9 @@ CREATE POLICY org_isolation ON ringfence_data.orgs AS RESTRICTIVE FOR ALL TO PUB
 	)
 	WITH CHECK (id = ringfence.org_id());
 CREATE POLICY select_for_member ON ringfence_data.orgs AS PERMISSIVE FOR SELECT TO ringfence_member
-	USING (true);
+	USING (ringfence.installed());
 CREATE POLICY operator_read ON ringfence_data.orgs AS PERMISSIVE FOR SELECT TO ringfence_operator
-	USING (true);
+	USING (ringfence.installed());
 GRANT SELECT ON ringfence_data.orgs TO ringfence_member, ringfence_operator;
 -- So that the database's owner can protect tables of their own.
 GRANT REFERENCES (id) ON ringfence_data.orgs TO pg_database_owner;
@@ -35,7 +35,7 @@ GRANT REFERENCES (id) ON ringfence_data.orgs TO pg_database_owner;
 ALTER TABLE ringfence_data.users ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ringfence_data.users FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_code ON ringfence_data.users AS PERMISSIVE FOR ALL TO ringfence_owner
-	USING (true) WITH CHECK (true);
+	USING (ringfence.installed()) WITH CHECK (ringfence.installed());
 CREATE POLICY user_isolation ON ringfence_data.users AS RESTRICTIVE FOR ALL TO PUBLIC
 	USING (
 		id = ringfence.user_id()
@@ -51,7 +51,7 @@ CREATE POLICY select_for_owner_admin ON ringfence_data.users AS PERMISSIVE FOR S
 CREATE POLICY select_for_member_own_id ON ringfence_data.users AS PERMISSIVE FOR SELECT TO ringfence_member
 	USING (id = ringfence.user_id());
 CREATE POLICY operator_read ON ringfence_data.users AS PERMISSIVE FOR SELECT TO ringfence_operator
-	USING (true);
+	USING (ringfence.installed());
 GRANT SELECT (id, email, name, created_at) ON ringfence_data.users TO ringfence_member, ringfence_operator;
 
 -- memberships: one's own anywhere; for owners and admins those of their
@@ -59,7 +59,7 @@ GRANT SELECT (id, email, name, created_at) ON ringfence_data.users TO ringfence_
 ALTER TABLE ringfence_data.memberships ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ringfence_data.memberships FORCE ROW LEVEL SECURITY;
 CREATE POLICY owner_code ON ringfence_data.memberships AS PERMISSIVE FOR ALL TO ringfence_owner
-	USING (true) WITH CHECK (true);
+	USING (ringfence.installed()) WITH CHECK (ringfence.installed());
 CREATE POLICY org_isolation ON ringfence_data.memberships AS RESTRICTIVE FOR ALL TO PUBLIC
 	USING (org_id = ringfence.org_id() OR user_id = ringfence.user_id())
 	WITH CHECK (org_id = ringfence.org_id() OR user_id = ringfence.user_id());
@@ -70,7 +70,7 @@ CREATE POLICY select_for_owner_admin ON ringfence_data.memberships AS PERMISSIVE
 CREATE POLICY select_for_member_own_user_id ON ringfence_data.memberships AS PERMISSIVE FOR SELECT TO ringfence_member
 	USING (user_id = ringfence.user_id());
 CREATE POLICY operator_read ON ringfence_data.memberships AS PERMISSIVE FOR SELECT TO ringfence_operator
-	USING (true);
+	USING (ringfence.installed());
 GRANT SELECT ON ringfence_data.memberships TO ringfence_member, ringfence_operator;
 
 SELECT

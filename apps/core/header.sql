@@ -59,6 +59,7 @@ CREATE TABLE ringfence_data.jwt_keys (
 	issuer text NOT NULL,
 	audience text NOT NULL,
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	signs_from timestamptz NOT NULL DEFAULT clock_timestamp(),
 	retired_at timestamptz,
 	CONSTRAINT jwt_keys_kid_check CHECK (octet_length(kid) BETWEEN 1 AND 63),
 	CONSTRAINT jwt_keys_secret_check CHECK (octet_length(secret) BETWEEN 32 AND 1024),
@@ -73,5 +74,7 @@ COMMENT ON COLUMN ringfence_data.jwt_keys.kid IS 'key id, as in a token''s heade
 COMMENT ON COLUMN ringfence_data.jwt_keys.secret IS 'the key, 32 to 1024 bytes';
 COMMENT ON COLUMN ringfence_data.jwt_keys.issuer IS 'the iss that a token signed with it must carry';
 COMMENT ON COLUMN ringfence_data.jwt_keys.audience IS 'the aud that it must carry';
-COMMENT ON COLUMN ringfence_data.jwt_keys.created_at IS 'when it was added; the newest one signs';
+COMMENT ON COLUMN ringfence_data.jwt_keys.created_at IS 'when it was added';
+COMMENT ON COLUMN ringfence_data.jwt_keys.signs_from IS
+	'since when it signs: of the keys in use, the one with the latest of these times that has come';
 COMMENT ON COLUMN ringfence_data.jwt_keys.retired_at IS 'since when tokens signed with it are refused, or NULL';

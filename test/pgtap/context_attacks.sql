@@ -10,7 +10,7 @@ SELECT ringfence.add_jwt_key('attack');
 SELECT
 	ringfence.jwt_sign(:'claims_a') AS token_a,
 	ringfence.jwt_sign(:'claims_b') AS token_b \gset
-SELECT plan(62);
+SELECT plan(67);
 
 -- set_config in a request
 SET SESSION AUTHORIZATION regress_web;
@@ -148,6 +148,27 @@ COMMIT;
 BEGIN;
 SELECT claim(:'claims_a');
 SELECT throws_ok('DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM public.notes', '0A000', 'a cursor WITH HOLD cannot be used in a request', 'not even before anything fixed the context');
+ROLLBACK;
+BEGIN;
+SET LOCAL ROLE ringfence_member;
+SELECT throws_ok('DECLARE kept CURSOR WITH HOLD FOR SELECT * FROM public.notes', '0A000', 'a cursor WITH HOLD cannot be used in a request', 'nor before a token, since it is run at the commit');
+SELECT ringfence.sign_in(:'token_a');
+SELECT throws_ok('LISTEN other_tenants', '0A000', 'LISTEN cannot be used in a request', 'a token makes a request as claims do');
+ROLLBACK;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT ringfence.pre_request();
+SELECT set_config('request.jwt.claims', :'claims_a', false), set_config('role', 'ringfence_member', false);
+COMMIT;
+SELECT is(ringfence.org_id(), NULL, 'claims that a request left set for the session are nobody''s');
+SELECT is_empty('SELECT * FROM public.notes', 'and show the next transaction nothing');
+RESET ROLE;
+RESET request.jwt.claims;
+BEGIN;
+SELECT claim(:'claims_a');
+SELECT set_config('row_security', 'off', true);
+SELECT throws_ok('SELECT * FROM public.notes', '42501', 'query would be affected by row-level security policy for table "notes"', 'row_security = off refuses, it does not open');
+SELECT set_config('row_security', 'on', true);
 DECLARE plain CURSOR FOR SELECT body FROM public.notes;
 SELECT lives_ok('FETCH plain', 'a cursor for the transaction is fine');
 PREPARE kept_plan AS SELECT body FROM public.notes ORDER BY body;

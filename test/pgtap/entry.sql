@@ -17,10 +17,13 @@ BEGIN
 	RETURN false;
 END
 $$;
-SELECT plan(33);
+SELECT plan(37);
 
 SET SESSION AUTHORIZATION regress_operator;
 SELECT is_empty('SELECT * FROM public.notes', 'an operator sees nothing before entering');
+SELECT is_empty('SELECT * FROM ringfence_data.orgs', 'not even which organizations there are');
+SELECT is(ringfence.find_org('Tenant A'), :'org_a', 'but can find one by its name');
+SELECT is(ringfence.find_org('tenant a'), NULL, 'its exact name');
 BEGIN;
 SELECT isnt(ringfence.enter_org(:'org_a', 'ticket 1'), NULL, 'an operator enters with a reason');
 SELECT is(ringfence.org_id(), :'org_a', 'and is in that organization');
@@ -60,6 +63,7 @@ COMMIT;
 BEGIN;
 SET LOCAL ROLE ringfence_member;
 SELECT throws_ok(format('SELECT ringfence.enter_org(%L, ''x'')', :'org_b'), '42501', NULL, 'a member can''t enter');
+SELECT throws_ok('SELECT ringfence.find_org(''Tenant B'')', '42501', NULL, 'or ask which names are taken');
 COMMIT;
 RESET SESSION AUTHORIZATION;
 

@@ -25,7 +25,7 @@ AS $$ SELECT sign(header, payload(more), '\x000102030405060708090a0b0c0d0e0f1011
 CREATE FUNCTION public.refused(token text, what text, message text DEFAULT 'the token is not valid') RETURNS text LANGUAGE sql
 AS $$ SELECT throws_ok(format('SELECT ringfence.jwt_verify(%L)', token), '28000', message, what) $$;
 \set header '{"alg":"HS256","typ":"JWT","kid":"k1"}'
-SELECT plan(54);
+SELECT plan(57);
 
 SELECT is(
 	ringfence.jwt_verify(token(:'header')) ->> 'sub', :'user_a', 'a token by an independent signer is verified');
@@ -104,6 +104,13 @@ SELECT lives_ok(format('SELECT ringfence.jwt_verify(%L)', token(:'header', '{"au
 SELECT ringfence.retire_jwt_key('k1');
 SELECT refused(token(:'header'), 'a retired key verifies nothing');
 SELECT throws_ok($$SELECT ringfence.jwt_sign_with('{}', 'k1', '1 minute')$$, '42704', NULL, 'and signs nothing');
+SELECT ringfence.add_jwt_key('k3', NULL, 'issuer.test', 'audience.test', clock_timestamp() + interval '1 hour');
+SELECT is(
+	convert_from(decode(rpad(translate(split_part(t.token, '.', 1), '-_', '+/'), 4 * ((length(split_part(t.token, '.', 1)) + 3) / 4), '='), 'base64'), 'UTF8')::jsonb ->> 'kid',
+	'k2', 'a key for later does not sign yet')
+FROM (SELECT ringfence.jwt_sign('{}')) AS t (token);
+SELECT lives_ok(format('SELECT ringfence.jwt_verify(%L)', ringfence.jwt_sign_with('{}', 'k3', '1 minute')), 'but verifies already');
+SELECT is(jsonb_array_length(ringfence.jwks() -> 'keys'), 2, 'and is among those that PostgREST is given');
 SELECT throws_ok($$SELECT ringfence.add_jwt_key('short', 'too short')$$, '22023', 'token key is not acceptable', 'a short secret is refused, unsaid');
 SELECT is(
 	(SELECT k ->> 'k' FROM jsonb_array_elements(ringfence.jwks() -> 'keys') AS k WHERE k ->> 'kid' = 'k2'),
