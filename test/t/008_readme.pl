@@ -1,0 +1,70 @@
+# The SQL of README.md and of the pages of doc/ runs as it is printed there, and
+# gives what is printed below it: each page in a cluster of its own, its blocks
+# of sql in one session, each block's output in the block of text that follows.
+# A block without one must raise no error. Keys that are made anew at each run
+# are compared by their form.
+
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/../lib";
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $top = "$FindBin::Bin/../..";
+my $fence = qr/^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/ms;
+
+# What a reader would see, less what differs from run to run.
+sub comparable
+{
+	my ($text) = @_;
+	$text =~ s/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/a time-ordered key, made at this run/g;
+	$text =~ s/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/a random key, made at this very run /g;
+	$text =~ s/[ \t]+$//mg;
+	$text =~ s/\n{2,}/\n/g;
+	$text =~ s/\A\n+|\n+\z//g;
+	return $text;
+}
+
+sub run_page
+{
+	my ($page) = @_;
+	my @blocks;
+	my $source = slurp_file("$top/$page");
+	push @blocks, { sql => $1, output => $2 } while $source =~ /$fence/g;
+	cmp_ok(scalar(@blocks), '>', 2, "$page has SQL to run");
+
+	my $node = PostgreSQL::Test::Cluster->new($page =~ s/\W/_/gr);
+	$node->init;
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE DATABASE app');
+	my $script = '';
+	$script .= "\\echo ## $_\n$blocks[$_]{sql}\n" for 0 .. $#blocks;
+	my $out = '';
+	IPC::Run::run([ 'psql', '-X', '-q', '-d', $node->connstr('app') ],
+		'<', \$script, '>', \$out, '2>&1', init => sub { chdir $top or die "could not enter $top: $!" });
+	my @answers = $out =~ /^## \d+\n(.*?)(?=^## \d|\z)/gms;
+	is(scalar(@answers), scalar(@blocks), "$page: every block was run") or diag($out);
+
+	for my $i (0 .. $#blocks)
+	{
+		my ($first) = $blocks[$i]{sql} =~ /(.*)/;
+		my $name = "$page, block " . ($i + 1) . ": $first";
+		if (defined $blocks[$i]{output})
+		{
+			is(comparable($answers[$i] // ''), comparable($blocks[$i]{output}), $name);
+		}
+		else
+		{
+			unlike($answers[$i] // 'not run', qr/^(psql|ERROR|FATAL|WARNING|invalid command|not run)\b/m, $name);
+		}
+	}
+	$node->stop;
+	return;
+}
+
+run_page($_) for qw(README.md doc/context.md doc/core.md doc/operations.md);
+
+done_testing();
