@@ -8,9 +8,9 @@ PG_CFLAGS = -Wall -Wextra -Wshadow -Wno-unused-parameter -Wno-sign-compare \
 SHLIB_LINK = -lcrypto
 
 # Install order: a file may use only what stands before it.
-SQL_FILES = $(wildcard $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
+SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 	guard.sql foreign_keys.sql adopt.sql verify_tables.sql verify_reach.sql \
-	verify_keys.sql verify.sql prove.sql apps.sql))
+	verify_keys.sql verify.sql prove.sql apps.sql)
 
 # Apps, and the files of each in install order; header.sql names the app and
 # makes its schemas. Each becomes ringfence-APP--VERSION.sql.
@@ -57,7 +57,7 @@ sql/$(EXTENSION)--$(EXTVERSION).sql: $(SQL_FILES)
 	cat $^ > $@
 
 define app_script
-apps/$$(EXTENSION)-$(1)--$$(EXTVERSION).sql: $$(wildcard $$(addprefix apps/$(1)/,$$(APP_$(1))))
+apps/$$(EXTENSION)-$(1)--$$(EXTVERSION).sql: $$(addprefix apps/$(1)/,$$(APP_$(1)))
 	cat $$^ > $$@
 endef
 $(foreach app,$(APPS),$(eval $(call app_script,$(app))))

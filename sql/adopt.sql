@@ -104,7 +104,11 @@ BEGIN
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'permission denied to adopt a table'
 			USING ERRCODE = 'insufficient_privilege',
-			HINT = 'It takes a superuser, or a role with BYPASSRLS that owns the table.';
+			HINT = 'It takes a superuser, or a role with BYPASSRLS that owns the table and is a member of ringfence_owner.';
+	END IF;
+	IF NOT pg_has_role('ringfence_owner', 'MEMBER') THEN
+		RAISE EXCEPTION 'must be a member of role "ringfence_owner" to make it the owner of table %', rel
+			USING ERRCODE = 'insufficient_privilege';
 	END IF;
 	SELECT c.* INTO class FROM pg_class AS c WHERE c.oid = rel;
 	IF NOT FOUND OR class.relkind NOT IN ('r', 'p') OR class.relpersistence = 't' OR class.relispartition THEN

@@ -443,6 +443,7 @@ BEGIN
 	IF NOT EXISTS (
 		SELECT FROM pg_constraint AS c
 		WHERE c.conrelid = rel AND c.contype = 'f' AND c.confrelid = 'ringfence_data.orgs'::regclass
+			AND c.conkey = ringfence.column_numbers(rel, '{org_id}')
 	) THEN
 		EXECUTE format('ALTER TABLE %s ADD FOREIGN KEY (org_id) REFERENCES ringfence_data.orgs (id)', rel);
 	END IF;
@@ -473,6 +474,7 @@ BEGIN
 		EXECUTE format('ALTER TABLE %s ENABLE ROW LEVEL SECURITY', child);
 		EXECUTE format('ALTER TABLE %s FORCE ROW LEVEL SECURITY', child);
 		EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, ringfence_anon, ringfence_member, ringfence_operator', child);
+		EXECUTE format('REVOKE TRUNCATE ON %s FROM %s', child, (SELECT c.relowner::regrole FROM pg_class AS c WHERE c.oid = child));
 	END LOOP;
 END
 $$;

@@ -1,7 +1,7 @@
 -- verify(), part three: what lies beside the policies of a table: views, grants,
 -- functions, roles.
 
--- From the login roles that may act for tenants, along SET ROLE.
+-- From the roles that may act for tenants, along SET ROLE.
 CREATE FUNCTION ringfence.reachable_roles(OUT role oid, OUT may_log_in boolean) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
 BEGIN ATOMIC
@@ -12,7 +12,9 @@ BEGIN ATOMIC
 		WHERE coalesce((to_jsonb(m.*) ->> 'set_option')::boolean, true)
 			OR coalesce((to_jsonb(m.*) ->> 'inherit_option')::boolean, true)
 	), logins AS (
-		SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = 'ringfence_authenticator'
+		SELECT r.oid
+		FROM pg_catalog.pg_roles AS r
+		WHERE r.rolname IN ('ringfence_authenticator', 'ringfence_anon', 'ringfence_member')
 		UNION
 		SELECT m.member FROM memberships AS m INNER JOIN logins AS l ON l.oid = m.roleid
 	), reached AS (
@@ -25,7 +27,7 @@ END;
 REVOKE EXECUTE ON FUNCTION ringfence.reachable_roles() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.reachable_roles() TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.reachable_roles() IS
-	'the roles that ringfence_authenticator''s members are or can become; may_log_in: is a member, or the group itself';
+	'the roles that tenants'' connections have or can take; may_log_in: is a member of ringfence_authenticator, ringfence_anon or ringfence_member, or one of these itself';
 
 CREATE FUNCTION ringfence.tenant_roles(OUT role oid, OUT name text) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10
@@ -184,6 +186,7 @@ BEGIN ATOMIC
 			g.name,
 			g.role IN (SELECT x.role FROM ringfence.tenant_roles() AS x) AS tenant,
 			g.privilege,
+			g.column_name,
 			g.privilege || coalesce(' (' || quote_ident(g.column_name) || ')', '') AS what
 		FROM ringfence.registered_tables() AS t
 		CROSS JOIN ringfence.relation_grants(t.rel) AS g
@@ -194,6 +197,30 @@ BEGIN ATOMIC
 	FROM grants AS g
 	WHERE g.privilege IN ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN') AND (g.tenant OR g.name = 'ringfence_operator')
 	GROUP BY g.rel, g.name
+	UNION ALL
+	-- Functions that run as the owner must not be able to either.
+	SELECT 'warning', 'owner_truncates', c.oid::regclass::text,
+		'its owner''s functions may TRUNCATE it, which empties it for every organization',
+		format('REVOKE TRUNCATE ON %s FROM %s;', c.oid::regclass, c.relowner::regrole)
+	FROM pg_catalog.pg_class AS c
+	INNER JOIN pg_catalog.pg_roles AS r ON r.oid = c.relowner AND NOT r.rolsuper
+	WHERE EXISTS (
+			SELECT FROM aclexplode(coalesce(c.relacl, acldefault('r', c.relowner))) AS x
+			WHERE x.grantee = c.relowner AND x.privilege_type = 'TRUNCATE'
+		)
+		AND c.relkind IN ('r', 'p')
+		AND (c.oid IN (SELECT t.rel FROM ringfence.registered_tables() AS t)
+			OR c.oid IN (SELECT p.child FROM ringfence.protected_children() AS p))
+	UNION ALL
+	SELECT 'warning', 'column_limit_exceeded', g.rel::text,
+		format('%s may %s more columns than the table was protected with', g.name, g.privilege),
+		format('REVOKE %s ON %s FROM %s; GRANT %s ON %2$s TO ringfence_member;', g.privilege, g.rel,
+			string_agg(DISTINCT g.name, ', '), ringfence.column_grant(g.rel, lower(g.privilege), t.columns))
+	FROM grants AS g
+	INNER JOIN ringfence.registered_tables() AS t ON t.rel = g.rel
+	WHERE g.tenant AND g.name NOT IN ('PUBLIC', 'ringfence_anon')
+		AND (t.columns -> lower(g.privilege)) ? coalesce(g.column_name, '') IS FALSE
+	GROUP BY g.rel, g.name, g.privilege, t.columns
 	UNION ALL
 	SELECT 'error', 'anonymous_privilege', g.rel::text,
 		format('%s, whom anybody may act as, has a right to the table: %s', g.name, string_agg(g.what, ', ' ORDER BY g.what)),
@@ -227,7 +254,8 @@ BEGIN ATOMIC
 			WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e'
 		)
 		AND g.role IN (SELECT t.role FROM ringfence.tenant_roles() AS t)
-		AND has_schema_privilege('ringfence_member', c.relnamespace, 'USAGE')
+		AND (has_schema_privilege('ringfence_member', c.relnamespace, 'USAGE')
+			OR has_schema_privilege('ringfence_anon', c.relnamespace, 'USAGE'))
 	GROUP BY c.oid
 	UNION ALL
 	SELECT CASE WHEN f.tenants IS NULL THEN 'warning' ELSE 'error' END, 'foreign_table', c.oid::regclass::text,
@@ -358,7 +386,7 @@ BEGIN ATOMIC
 		WHERE x.role IS NOT NULL OR r.rolname IN ('ringfence_owner', 'ringfence_operator')
 	)
 	SELECT 'error', 'role_bypasses_rls', r.rolname::text,
-		CASE WHEN r.reached THEN 'no policy holds for this role, and ringfence_authenticator''s members are it or can become it'
+		CASE WHEN r.reached THEN 'no policy holds for this role, and tenants'' connections have it or can take it'
 			ELSE 'no policy holds for this role' END,
 		CASE
 			WHEN NOT r.rolsuper THEN format('ALTER ROLE %I NOBYPASSRLS;', r.rolname)
@@ -369,13 +397,13 @@ BEGIN ATOMIC
 	WHERE (r.rolsuper OR r.rolbypassrls) AND r.rolname <> 'ringfence_jobs'
 	UNION ALL
 	SELECT 'error', 'role_creates_roles', r.rolname::text,
-		'the role can give itself other roles, and ringfence_authenticator''s members are it or can become it',
+		'the role can give itself other roles, and tenants'' connections have it or can take it',
 		format('ALTER ROLE %I NOCREATEROLE;', r.rolname)
 	FROM roles AS r
 	WHERE r.rolcreaterole AND NOT r.rolsuper
 	UNION ALL
 	SELECT 'error', 'role_is_privileged', r.rolname::text,
-		'ringfence_authenticator''s members can become this role, which is not for tenants',
+		'tenants'' connections can take this role, which is not for them',
 		r.way_out
 	FROM roles AS r
 	WHERE r.reached AND NOT r.rolsuper
@@ -383,7 +411,7 @@ BEGIN ATOMIC
 			'pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program')
 	UNION ALL
 	SELECT 'error', 'role_owns_tables', r.rolname::text,
-		format('ringfence_authenticator''s members are or can become the owner of %s, who can take off row security',
+		format('tenants'' connections have or can take the role that owns %s and can take off row security',
 			string_agg(c.oid::regclass::text, ', ' ORDER BY c.oid::regclass::text)),
 		string_agg(format('ALTER TABLE %s OWNER TO ringfence_owner;', c.oid::regclass), ' ' ORDER BY c.oid::regclass::text)
 	FROM roles AS r
@@ -394,7 +422,7 @@ BEGIN ATOMIC
 	GROUP BY r.rolname
 	UNION ALL
 	SELECT 'error', 'role_owns_database', r.rolname::text,
-		'ringfence_authenticator''s members are or can become the owner of the database, who manages keys and apps',
+		'tenants'' connections have or can take the role that owns the database and manages keys and apps',
 		format('ALTER DATABASE %I OWNER TO CURRENT_USER;', current_database())
 	FROM roles AS r
 	INNER JOIN pg_catalog.pg_database AS d ON d.datdba = r.oid AND d.datname = current_database()
@@ -409,13 +437,13 @@ BEGIN ATOMIC
 		END
 	FROM pg_catalog.pg_auth_members AS m
 	INNER JOIN pg_catalog.pg_roles AS r ON r.oid = m.member
-	INNER JOIN ringfence.reachable_roles() AS x ON x.role = m.member AND x.may_log_in
-	WHERE m.roleid IN (SELECT y.role FROM ringfence.reachable_roles() AS y)
+	WHERE m.roleid IN (SELECT y.role FROM ringfence.reachable_roles() AS y WHERE y.may_log_in)
+		-- A login that holds ringfence_member alone is one that signs in with a token.
+		AND 'ringfence_authenticator'::text IN (m.roleid::regrole::text, r.rolname)
 		AND coalesce((to_jsonb(m.*) ->> 'inherit_option')::boolean, r.rolinherit)
-		AND NOT r.rolsuper
-		AND m.roleid::regrole::text LIKE 'ringfence\_%';
+		AND NOT r.rolsuper;
 END;
 REVOKE EXECUTE ON FUNCTION ringfence.verify_roles() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.verify_roles() TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.verify_roles() IS
-	'checks of verify(): what ringfence_authenticator''s members are and can become';
+	'checks of verify(): what roles tenants'' connections have and can take';

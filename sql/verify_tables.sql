@@ -3,13 +3,14 @@
 -- code, object, message, and the SQL that removes it. They run inside verify(),
 -- whose search_path qualifies every name in what they return.
 
-CREATE FUNCTION ringfence.registered_tables(OUT rel regclass, OUT row_class text, OUT access jsonb) RETURNS SETOF record
+CREATE FUNCTION ringfence.registered_tables(OUT rel regclass, OUT row_class text, OUT access jsonb, OUT columns jsonb)
+RETURNS SETOF record
 LANGUAGE plpgsql STABLE PARALLEL SAFE ROWS 100
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
 	IF to_regclass('ringfence_data.tables') IS NOT NULL THEN
-		RETURN QUERY SELECT t.relation, t.row_class, t.access FROM ringfence_data.tables AS t;
+		RETURN QUERY SELECT t.relation, t.row_class, t.access, t.columns FROM ringfence_data.tables AS t;
 	END IF;
 END
 $$;

@@ -1,0 +1,63 @@
+# Sourced by demo.sh: what is shown. The keys are those of the demo data.
+
+alder=0d9f6c1e-0000-7000-8000-00000000000a
+birch=0d9f6c1e-0000-7000-8000-00000000000b
+client_b=0d9f6c1e-0002-7000-8000-0000b0000001
+client_none=0d9f6c1e-0002-7000-8000-0000fffffff1
+columns='id,status,starts_at,price_minor,currency'
+latest='/bookings?select='$columns'&order=starts_at.desc&limit=3'
+latest_sql="SELECT ${columns//,/, } FROM cleaning_v1.bookings ORDER BY starts_at DESC LIMIT 3"
+
+show "The owner of Alder Clean reads the latest bookings" \
+	alder_owner GET "$latest" '' "$latest_sql"
+show "The owner of Birch Services sends the same request and gets other rows" \
+	birch_owner GET "$latest" '' "$latest_sql"
+show "A worker of Alder Clean sees the bookings of the own team, without prices" \
+	alder_worker GET "$latest" '' "$latest_sql"
+show "... and what colleagues cost not at all" \
+	alder_worker GET '/worker_rates' '' 'SELECT * FROM cleaning_v1.worker_rates'
+show "A client of Alder Clean sees the own invoices" \
+	alder_client GET '/invoices?select=number,client_id,total_minor,currency,status&order=number&limit=3' '' \
+	'SELECT number, client_id, total_minor, currency, status FROM cleaning_v1.invoices ORDER BY number LIMIT 3'
+show "... and one client: the own record" \
+	alder_client GET '/clients?select=id,name' '' 'SELECT id, name FROM cleaning_v1.clients'
+show "A caller without a token is refused" \
+	nobody GET '/bookings?limit=1' '' 'SELECT * FROM cleaning_v1.bookings LIMIT 1'
+show "Alder Clean asks for a client of Birch Services by its key: there is none" \
+	alder_owner GET "/clients?id=eq.$client_b" '' "SELECT * FROM cleaning_v1.clients WHERE id = '$client_b'"
+show "... tries to change it: no row is found" \
+	alder_owner PATCH "/clients?id=eq.$client_b" '{"name": "Taken over"}' \
+	"UPDATE cleaning_v1.clients SET name = 'Taken over' WHERE id = '$client_b' RETURNING clients.*"
+show "... plants a row there: refused" \
+	alder_owner POST /clients '{"org_id": "'$birch'", "name": "Planted"}' \
+	"INSERT INTO cleaning_v1.clients (org_id, name) VALUES ('$birch', 'Planted') RETURNING clients.*"
+booking() {
+	show "$1" alder_owner POST /bookings \
+		'{"client_id": "'"$2"'", "starts_at": "2026-03-02T09:00:00Z", "ends_at": "2026-03-02T11:00:00Z", "address": "1 Demo Street"}' \
+		"INSERT INTO cleaning_v1.bookings (client_id, starts_at, ends_at, address) VALUES ('$2', '2026-03-02 09:00+00', '2026-03-02 11:00+00', '1 Demo Street') RETURNING bookings.*"
+}
+booking "... books a visit for a client of Birch Services: the foreign key carries the organization" "$client_b"
+booking "... for a client who exists nowhere: the very same answer, so nothing can be probed" "$client_none"
+show "A careless endpoint pastes its argument into SQL: used as meant" \
+	alder_owner POST /rpc/search_clients '{"term": "a%"}' "SELECT * FROM demo_v1.search_clients('a%') AS name" demo_v1
+injected="x' UNION ALL SELECT set_config('request.jwt.claims', '{\"sub\": \"0d9f6c1e-0001-7000-8000-0000b0000001\", \"org_id\": \"$birch\", \"role\": \"ringfence_member\"}', true) UNION ALL SELECT c.name FROM cleaning_v1.clients AS c WHERE c.name ILIKE '%"
+show "... with an injected set_config that claims to be the owner of Birch Services: refused" \
+	alder_owner POST /rpc/search_clients '{"term": "'"${injected//\"/\\\"}"'"}' \
+	"SELECT * FROM demo_v1.search_clients('${injected//\'/\'\'}') AS name" demo_v1
+booking=$(sql "SELECT id FROM cleaning.bookings WHERE org_id = '$alder' AND team_id = '0d9f6c1e-0003-7000-8000-0000a0000001' ORDER BY (status = 'draft') DESC, id LIMIT 1")
+show "A worker tries to confirm a booking of the own team: that is for the office" \
+	alder_worker POST /rpc/confirm_booking '{"booking": "'"$booking"'"}' \
+	"SELECT * FROM cleaning_v1.confirm_booking('$booking')"
+show "The owner adds a team: the database knows whose it is" \
+	alder_owner POST /teams '{"name": "Demo team"}' "INSERT INTO cleaning_v1.teams (name) VALUES ('Demo team') RETURNING teams.*"
+show "... and removes it again" \
+	alder_owner DELETE '/teams?name=eq.Demo%20team' '' "DELETE FROM cleaning_v1.teams WHERE name = 'Demo team' RETURNING teams.*"
+
+echo
+bold "What protects all this, looked over: SELECT * FROM ringfence.verify()"
+findings=$(psql -X -q -P footer=off -c 'SELECT severity, code, object, message FROM ringfence.verify()')
+if [ "$(wc -l <<<"$findings")" -gt 2 ]; then
+	sed 's/^/  /' <<<"$findings"
+else
+	echo "  nothing to report"
+fi

@@ -1,0 +1,33 @@
+#!/bin/bash
+# A real PostgREST answers as its replay does.
+set -u
+. "$(dirname "$0")/prepare.sh"
+. ../lib/common.sh
+
+port=$(free_port) || exit 1
+config=$RINGFENCE_WORK/postgrest.conf
+psql -X -q -A -t -v ON_ERROR_STOP=1 -v port="$port" -v host="$PGHOST" -v pgport="$PGPORT" >"$config" <<-'SQL' || exit 1
+	SELECT format('%s = %s', s.name, to_json(s.value))
+	FROM (VALUES
+		('db-uri', format('host=%s port=%s dbname=%s user=regress_web', :'host', :'pgport', current_database())),
+		('db-schemas', 'cleaning_v1, ringfence_v1'),
+		('db-anon-role', 'ringfence_anon'),
+		('db-pre-request', 'ringfence.pre_request'),
+		('db-pool', '2'),
+		('jwt-secret', ringfence.jwks()::text),
+		('jwt-aud', 'ringfence'),
+		('server-host', '127.0.0.1'),
+		('server-port', :'port'),
+		('log-level', 'warn')
+	) AS s (name, value);
+SQL
+"${POSTGREST:-postgrest}" "$config" >"$RINGFENCE_WORK/log/postgrest-server.log" 2>&1 &
+server=$!
+trap 'kill $server; wait $server 2>/dev/null' EXIT
+for _ in $(seq 100); do
+	curl -s -o /dev/null "http://127.0.0.1:$port/" && break
+	kill -0 $server || exit 1
+	sleep 0.1
+done
+export POSTGREST_URL=http://127.0.0.1:$port
+run_tests postgrest.test.js
