@@ -6,6 +6,14 @@ GRANT EXECUTE ON FUNCTION ringfence.uuid7() TO ringfence_owner, ringfence_anon, 
 COMMENT ON FUNCTION ringfence.uuid7() IS
 	'a new time-ordered identifier (RFC 9562, version 7); greater than the one before in the same session';
 
+CREATE FUNCTION ringfence.library_version() RETURNS text
+LANGUAGE c STABLE PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'ringfence_library_version';
+REVOKE EXECUTE ON FUNCTION ringfence.library_version() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.library_version() TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.library_version() IS
+	'the version of the library that this session runs; verify() compares it with the extension''s';
+
 -- The context. What policies call is granted to every role of ours: it shows a
 -- caller nothing but the caller.
 
@@ -84,7 +92,7 @@ COMMENT ON FUNCTION ringfence.pre_request() IS
 -- A policy that would say "true" says this: it depends on the extension, so that
 -- DROP EXTENSION ... CASCADE takes it along and leaves its table closed.
 CREATE FUNCTION ringfence.installed() RETURNS boolean
-LANGUAGE sql IMMUTABLE LEAKPROOF PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN true;
 REVOKE EXECUTE ON FUNCTION ringfence.installed() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.installed() TO ringfence_owner, ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;

@@ -38,12 +38,17 @@ BEGIN
 		USING pg_event_trigger_dropped_objects() AS d
 		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = t.relation;
 	END IF;
+	-- A table that lost a policy, unless it is gone as well.
+	PERFORM ringfence.guard_table(t.rel)
+	FROM pg_event_trigger_dropped_objects() AS d
+	CROSS JOIN LATERAL to_regclass(format('%I.%I', d.address_names[1], d.address_names[2])) AS t (rel)
+	WHERE d.classid = 'pg_policy'::regclass AND t.rel IS NOT NULL;
 END
 $$;
 ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
-	'event trigger function: takes dropped tables out of ringfence_data.tables';
+	'event trigger function: takes dropped tables out of ringfence_data.tables, and notes those that lost a policy for the check at commit';
 
 -- What install() needs of a superuser, while it is the database owner's to call:
 -- two fixed event triggers, and that ringfence_owner may make schemas (a right
@@ -67,10 +72,10 @@ BEGIN
 	END IF;
 	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_forget') THEN
 		CREATE EVENT TRIGGER ringfence_forget ON sql_drop
-			WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED')
+			WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY')
 			EXECUTE FUNCTION ringfence.forget_dropped();
 		COMMENT ON EVENT TRIGGER ringfence_forget IS
-			'takes dropped tables out of ringfence_data.tables';
+			'takes dropped tables out of ringfence_data.tables, and minds dropped policies';
 	END IF;
 END
 $$;

@@ -55,11 +55,10 @@ BEGIN ATOMIC
 	WHERE to_regclass('ringfence_data.tables') IS NULL
 	UNION ALL
 	SELECT 'warning', 'extension_outdated', e.extname::text,
-		format('the database has version %s, the server''s files are of version %s', e.extversion, a.default_version),
+		format('the database has version %s, the loaded library is of version %s', e.extversion, ringfence.library_version()),
 		format('ALTER EXTENSION %I UPDATE;', e.extname)
 	FROM pg_catalog.pg_extension AS e
-	INNER JOIN pg_catalog.pg_available_extensions AS a ON a.name = e.extname
-	WHERE e.extname = 'ringfence' AND a.default_version <> e.extversion
+	WHERE e.extname = 'ringfence' AND ringfence.library_version() <> e.extversion
 	UNION ALL
 	-- The guard is only as good as the triggers that call it.
 	SELECT 'error', CASE WHEN e.oid IS NULL THEN 'guard_missing' WHEN e.evtenabled IN ('D', 'R') THEN 'guard_disabled' ELSE 'guard_altered' END,
@@ -74,7 +73,7 @@ BEGIN ATOMIC
 		('ringfence_guard', 'ddl_command_end', 'ringfence.guard_ddl()',
 			ARRAY['CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE MATERIALIZED VIEW',
 				'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA']),
-		('ringfence_forget', 'sql_drop', 'ringfence.forget_dropped()', ARRAY['DROP TABLE', 'DROP SCHEMA', 'DROP OWNED'])
+		('ringfence_forget', 'sql_drop', 'ringfence.forget_dropped()', ARRAY['DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY'])
 	) AS w (name, event, function, tags)
 	LEFT JOIN pg_catalog.pg_event_trigger AS e ON e.evtname = w.name
 	WHERE to_regclass('ringfence_data.tables') IS NOT NULL

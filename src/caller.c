@@ -214,7 +214,7 @@ nth_from_right(char *list, int n)
 {
 	char	   *item = NULL;
 
-	while (n-- > 0)
+	do
 	{
 		char	   *comma;
 
@@ -224,7 +224,7 @@ nth_from_right(char *list, int n)
 		item = comma == NULL ? list : comma + 1;
 		if (comma != NULL)
 			*comma = '\0';
-	}
+	} while (--n > 0);
 	while (*item == ' ' || *item == '\t')
 		item++;
 	for (size_t len = strlen(item);

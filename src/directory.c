@@ -349,15 +349,20 @@ rf_directory_protected_schema(Oid namespace_oid)
 	return true;
 }
 
-/* Was the table registered by protect()? */
+/*
+ * Was the table registered by protect()? "isolated" says whether its rows have
+ * owners, so that a restrictive policy has to keep them apart.
+ */
 bool
-rf_directory_table(Oid relid)
+rf_directory_table(Oid relid, bool *isolated)
 {
 	Probe		keys[] = {{"relation", F_OIDEQ, ObjectIdGetDatum(relid)}};
 	ProbeScan	probe;
 
 	if (!probe_begin(&probe, "tables", lengthof(keys), keys))
 		return false;
+	*isolated = !probe_text_is(&probe, "row_class", "reference") &&
+		!probe_text_is(&probe, "row_class", "system");
 	probe_end(&probe);
 	return true;
 }

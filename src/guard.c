@@ -88,28 +88,51 @@ ringfence_guard_table(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+static bool
+has_restrictive_policy(const RowSecurityDesc *security)
+{
+	ListCell   *lc;
+
+	if (security == NULL)
+		return false;
+	foreach(lc, security->policies)
+	{
+		RowSecurityPolicy *policy = lfirst(lc);
+
+		if (!policy->permissive)
+			return true;
+	}
+	return false;
+}
+
 /*
- * Is a table safe to be committed in a protected schema? It is if it was
- * registered by protect() and row security is forced, or if row security is
- * forced without any policy, which shows nothing to anybody.
+ * Is a table safe to be committed in a protected schema? It is if row security
+ * is forced and protect() registered it, with a restrictive policy if its rows
+ * have owners; or if it is forced without any policy, which shows nothing to
+ * anybody.
  */
 static bool
 is_protected(Form_pg_class class, Oid relid)
 {
 	Relation	rel;
-	bool		has_policies;
+	bool		registered;
+	bool		isolated = false;
+	bool		result;
 
 	if (class->relkind != RELKIND_RELATION &&
 		class->relkind != RELKIND_PARTITIONED_TABLE)
 		return false;
 	if (!class->relrowsecurity || !class->relforcerowsecurity)
 		return false;
-	if (rf_directory_table(relid))
-		return true;
+	registered = rf_directory_table(relid, &isolated);
 	rel = relation_open(relid, AccessShareLock);
-	has_policies = rel->rd_rsdesc != NULL && rel->rd_rsdesc->policies != NIL;
+	if (registered)
+		result = !isolated || has_restrictive_policy(rel->rd_rsdesc);
+	else
+		result = class->relispartition || rel->rd_rsdesc == NULL ||
+			rel->rd_rsdesc->policies == NIL;
 	relation_close(rel, AccessShareLock);
-	return !has_policies || class->relispartition;
+	return result;
 }
 
 static void

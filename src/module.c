@@ -11,6 +11,7 @@
 #include "access/parallel.h"
 #include "executor/executor.h"
 #include "fmgr.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "compat.h"
@@ -21,6 +22,8 @@ RF_MODULE_MAGIC;
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
 
 extern PGDLLEXPORT void _PG_init(void);
+
+PG_FUNCTION_INFO_V1(ringfence_library_version);
 
 /* Acts before the chain: workers must find the context when they start. */
 static void
@@ -34,6 +37,12 @@ start_executor(QueryDesc *queryDesc, int eflags)
 		prev_ExecutorStart(queryDesc, eflags);
 	else
 		standard_ExecutorStart(queryDesc, eflags);
+}
+
+Datum
+ringfence_library_version(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(RINGFENCE_VERSION));
 }
 
 void

@@ -168,7 +168,7 @@ extern bool rf_grants_read_roles(Datum value, RfGrants *grants);
 extern bool rf_grants_read_parties(Datum value, RfGrants *grants);
 extern bool rf_directory_jwt_key(const char *kid, RfJwtKey *key);
 extern bool rf_directory_protected_schema(Oid namespace_oid);
-extern bool rf_directory_table(Oid relid);
+extern bool rf_directory_table(Oid relid, bool *isolated);
 
 extern void rf_context_identify(const RfClaims *claims, RfIdentity *identity);
 extern const char *rf_actor_name(RfActor actor);

@@ -73,6 +73,9 @@ CREATE POLICY operator_read ON ringfence_data.memberships AS PERMISSIVE FOR SELE
 	USING (ringfence.installed());
 GRANT SELECT ON ringfence_data.memberships TO ringfence_member, ringfence_operator;
 
+-- As protect() does: not even ringfence_owner's functions may empty these.
+REVOKE TRUNCATE ON ringfence_data.orgs, ringfence_data.users, ringfence_data.memberships FROM ringfence_owner;
+
 SELECT
 	ringfence.register_table('ringfence_data.orgs', 'directory', '{"*": "select"}'),
 	ringfence.register_table('ringfence_data.users', 'directory', '{"owner,admin": "select", "*": "select where id is user"}'),

@@ -46,16 +46,19 @@ step() {
 	fi
 }
 
-# Counts the files of a prove run by its output: what isn't ok has failed, and a
-# file that skipped its tests has not run.
+# count_prove PART FILE...: counts the files of a prove run by its output. One
+# that the report names has failed, and one that skipped its tests has not run.
+# (What a test prints may stand between its name and "ok".)
 count_prove() {
-	local output=$1 file
+	local name=$1 file pattern
 	shift
 	for file in "$@"; do
-		if grep -qE "^${file//./\\.} \.+ ok" "$output"; then
-			count pass "$file"
+		pattern=^${file//./\\.}
+		if grep -q '^Result: ' "$log/$name.log" && grep -qE "$pattern \.+" "$log/$name.log" &&
+			! grep -qE "$pattern +\(Wstat|$pattern \.+ skipped" "$log/$name.log"; then
+			count pass "$name: $file"
 		else
-			count fail "$file"
+			count fail "$name: $file"
 		fi
 	done
 }
@@ -118,23 +121,23 @@ run_pgtap() {
 	local name=$1
 	shift
 	pg_prove -j 2 --psql-bin "$src/test/lib/psql-clone" "$@" 2>&1 | tee "$log/$name.log"
-	count_prove "$log/$name.log" "$@"
+	count_prove "$name" "$@"
 }
 
 part_pgtap() {
 	run_pgtap pgtap test/pgtap/*.sql
 }
 
-# pg_regress and the isolation tester both say "test NAME ... ok" up to 15 and
-# "ok 1 - NAME" from 16 on.
+# count_regress PART TEST...: pg_regress and the isolation tester both say
+# "test NAME ... ok" up to 15 and "ok 1 - NAME" from 16 on.
 count_regress() {
-	local output=$1 test
+	local name=$1 test
 	shift
 	for test in "$@"; do
-		if grep -qE "^(test )?$test +\.\.\. ok|^ok [0-9]+ +[-+] $test( |\$)" "$output"; then
-			count pass "$test"
+		if grep -qE "^(test )?$test +\.\.\. ok|^ok [0-9]+ +[-+] $test( |\$)" "$log/$name.log"; then
+			count pass "$name: $test"
 		else
-			count fail "$test"
+			count fail "$name: $test"
 		fi
 	done
 }
@@ -150,7 +153,7 @@ part_regress() {
 	local tests
 	mapfile -t tests < <(list 'test/sql/*.sql' .sql)
 	make installcheck ISOLATION= 2>&1 | tee "$log/regress.log"
-	count_regress "$log/regress.log" "${tests[@]}"
+	count_regress regress "${tests[@]}"
 	show_diffs
 }
 
@@ -159,7 +162,7 @@ part_isolation() {
 	mapfile -t tests < <(list 'test/specs/*.spec' .spec)
 	make installcheck REGRESS= 2>&1 | tee "$log/isolation.log"
 	web_role
-	count_regress "$log/isolation.log" "${tests[@]}"
+	count_regress isolation "${tests[@]}"
 	show_diffs
 }
 
@@ -176,7 +179,7 @@ part_tap() {
 	PERL5LIB=$pgxs/test/perl:$src/test/lib PG_REGRESS=$pgxs/test/regress/pg_regress \
 		TESTDIR=$work/tap TESTDATADIR=$work/tap/data TESTLOGDIR=$work/tap/log \
 		prove -j 2 test/t/*.pl 2>&1 | tee "$log/tap.log"
-	count_prove "$log/tap.log" test/t/*.pl
+	count_prove tap test/t/*.pl
 }
 
 # run_scripts PART FILE...: each a test that says by its exit status how it went.

@@ -221,18 +221,18 @@ SELECT is(pg_temp.error_of(format('CALL ringfence.adopt(''shop.plain'', org => %
 SELECT dblink_exec('adopting', 'ROLLBACK') \gset
 SELECT throws_ok($$CALL ringfence.adopt('shop.plain', org => pg_temp.id('a'))$$, '2D000', 'invalid transaction termination', 'nor can it inside a function');
 SELECT hasnt_column('shop', 'plain', 'org_id', 'after all that the table is as it was');
-CREATE ROLE regress_dba;
-GRANT USAGE ON SCHEMA shop TO regress_dba;
-SELECT format('ALTER DATABASE %I OWNER TO regress_dba', current_database()) \gexec
-SET ROLE regress_dba;
+CREATE ROLE regress_adopt_dba;
+GRANT USAGE ON SCHEMA shop TO regress_adopt_dba;
+SELECT format('ALTER DATABASE %I OWNER TO regress_adopt_dba', current_database()) \gexec
+SET ROLE regress_adopt_dba;
 SELECT throws_ok($$CALL ringfence.adopt('shop.plain', org => '00000000-0000-0000-0000-000000000000')$$, '42501', 'permission denied to adopt a table', 'who does not see every row may not');
 RESET ROLE;
 SET ROLE ringfence_member;
 SELECT throws_ok($$CALL ringfence.adopt('ringfence_data.apps')$$, '42501', 'permission denied for procedure adopt', 'members may not call it');
 RESET ROLE;
 SELECT format('ALTER DATABASE %I OWNER TO postgres', current_database()) \gexec
-DROP OWNED BY regress_dba;
-DROP ROLE regress_dba;
+DROP OWNED BY regress_adopt_dba;
+DROP ROLE regress_adopt_dba;
 
 SELECT dblink_disconnect('adopting'), dblink_disconnect('writing') \gset
 SELECT * FROM finish();

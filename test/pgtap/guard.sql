@@ -3,7 +3,7 @@
 -- statements go over a second connection and this file runs in no transaction.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(60);
+SELECT plan(64);
 
 SELECT dblink_connect('dba', format('dbname=%L host=%L port=%L user=postgres options=-cclient_min_messages=warning', current_database(),
 	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port'))) \gset
@@ -53,9 +53,13 @@ SELECT pg_temp.refused('BEGIN; CREATE TABLE shop.t (id uuid); PREPARE TRANSACTIO
 SELECT pg_temp.refused('CREATE TABLE shop.t (id uuid); ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY', 'shop.t', 'row security alone is not enough: its owner is exempt');
 SELECT pg_temp.refused('CREATE TABLE shop.t (id uuid); ALTER TABLE shop.t ENABLE ROW LEVEL SECURITY; ALTER TABLE shop.t FORCE ROW LEVEL SECURITY; CREATE POLICY p ON shop.t USING (true)',
 	'shop.t', 'nor are policies of one''s own');
-CREATE ROLE regress_developer;
-GRANT CREATE, USAGE ON SCHEMA shop TO regress_developer;
-SELECT pg_temp.refused('SET ROLE regress_developer; CREATE TABLE shop.t (id uuid)', 'shop.t', 'a role that is no superuser');
+SELECT pg_temp.refused('DROP POLICY org_isolation ON cleaning.teams', 'cleaning.teams', 'a table that loses its restrictive policy');
+SELECT pg_temp.refused('DROP POLICY user_isolation ON ringfence_data.users', 'ringfence_data.users', 'core''s own tables likewise');
+SELECT pg_temp.admitted('BEGIN; DROP POLICY org_isolation ON cleaning.teams; SELECT 1 FROM (SELECT ringfence.protect(t.relation, t.access, columns => t.columns) FROM ringfence_data.tables AS t WHERE t.relation = ''cleaning.teams''::regclass) AS p; COMMIT', 'but one that has it again at the end is fine');
+SELECT pg_temp.admitted('CREATE POLICY widened ON cleaning.teams TO ringfence_member USING (true); DROP POLICY widened ON cleaning.teams', 'other policies may come and go');
+CREATE ROLE regress_guard_developer;
+GRANT CREATE, USAGE ON SCHEMA shop TO regress_guard_developer;
+SELECT pg_temp.refused('SET ROLE regress_guard_developer; CREATE TABLE shop.t (id uuid)', 'shop.t', 'a role that is no superuser');
 SELECT is(dblink_exec('dba', 'RESET ROLE'), 'RESET', 'back to the superuser');
 
 -- What may be committed.
@@ -127,4 +131,4 @@ SELECT pg_temp.admitted('SET session_replication_role = replica; CREATE TABLE sh
 SELECT * FROM finish();
 SELECT dblink_disconnect('dba') \gset
 DROP SCHEMA shop CASCADE;
-DROP ROLE regress_developer;
+DROP ROLE regress_guard_developer;

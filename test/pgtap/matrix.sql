@@ -35,7 +35,7 @@ SELECT is_empty($$
 	SELECT m.object FROM matrix AS m WHERE m.attempts > 0
 $$, 'and every view of the apps');
 SELECT set_eq('SELECT DISTINCT role FROM matrix', ARRAY['owner', 'admin', 'dispatcher', 'finance', 'worker', 'client',
-	'ringfence_member', 'ringfence_anon', 'ringfence_owner', 'ringfence_operator', 'ringfence_authenticator'],
+	'ringfence_member', 'ringfence_anon', 'ringfence_owner', 'ringfence_operator', 'ringfence_authenticator', 'pg_database_owner'],
 	'by every role of an access matrix and every database role that is let near');
 SELECT set_eq('SELECT DISTINCT command, target FROM matrix WHERE attempts > 0', $$
 	SELECT c.command, t.target

@@ -357,10 +357,10 @@ ALTER ROLE regress_web RESET pgrst.db_schemas;
 
 SELECT * FROM pg_temp.defect('a login that bypasses row security', 'ALTER ROLE regress_web BYPASSRLS',
 	'error role_bypasses_rls: regress_web');
-SELECT * FROM pg_temp.defect('a superuser among the logins', 'CREATE ROLE regress_super SUPERUSER LOGIN NOINHERIT; GRANT ringfence_authenticator TO regress_super',
-	'error role_bypasses_rls: regress_super');
-SELECT * FROM pg_temp.defect('a superuser that a login can become', 'GRANT regress_super TO regress_web',
-	'error role_bypasses_rls: regress_super');
+SELECT * FROM pg_temp.defect('a superuser among the logins', 'CREATE ROLE regress_verify_super SUPERUSER LOGIN NOINHERIT; GRANT ringfence_authenticator TO regress_verify_super',
+	'error role_bypasses_rls: regress_verify_super');
+SELECT * FROM pg_temp.defect('a superuser that a login can become', 'GRANT regress_verify_super TO regress_web',
+	'error role_bypasses_rls: regress_verify_super');
 SELECT * FROM pg_temp.defect('members who bypass row security', 'ALTER ROLE ringfence_member BYPASSRLS',
 	'error role_bypasses_rls: ringfence_member');
 SELECT * FROM pg_temp.defect('an owner who bypasses row security', 'ALTER ROLE ringfence_owner BYPASSRLS',
@@ -376,17 +376,17 @@ SELECT * FROM pg_temp.defect('a login that is an operator too', 'GRANT ringfence
 SELECT * FROM pg_temp.defect('a login that can read the server''s files', 'GRANT pg_read_server_files TO regress_web',
 	'error role_is_privileged: pg_read_server_files');
 SELECT * FROM pg_temp.defect('a login that can become a table''s owner',
-	'CREATE ROLE regress_keeper; GRANT regress_keeper TO regress_web; ALTER TABLE shop.orders OWNER TO regress_keeper; ALTER TABLE shop.events_2026 OWNER TO regress_keeper',
-	'error role_owns_tables: regress_keeper');
+	'CREATE ROLE regress_verify_keeper; GRANT regress_verify_keeper TO regress_web; ALTER TABLE shop.orders OWNER TO regress_verify_keeper; ALTER TABLE shop.events_2026 OWNER TO regress_verify_keeper',
+	'error role_owns_tables: regress_verify_keeper');
 SELECT * FROM pg_temp.defect('a login that owns the database', format('ALTER DATABASE %I OWNER TO regress_web', current_database()),
 	'error role_owns_database: regress_web');
 SELECT * FROM pg_temp.defect('a login with its members'' rights at all times',
-	'CREATE ROLE regress_lazy LOGIN INHERIT; GRANT ringfence_authenticator TO regress_lazy',
-	'warning authenticator_inherits: regress_lazy');
+	'CREATE ROLE regress_verify_lazy LOGIN INHERIT; GRANT ringfence_authenticator TO regress_verify_lazy',
+	'warning authenticator_inherits: regress_verify_lazy');
 
 SELECT * FROM pg_temp.defect('a login that signs in with tokens and can become a superuser',
-	'CREATE ROLE regress_reports LOGIN IN ROLE ringfence_member; GRANT regress_super TO regress_reports',
-	'error role_bypasses_rls: regress_super');
+	'CREATE ROLE regress_verify_reports LOGIN IN ROLE ringfence_member; GRANT regress_verify_super TO regress_verify_reports',
+	'error role_bypasses_rls: regress_verify_super');
 
 -- The database.
 
@@ -438,10 +438,10 @@ ROLLBACK TO bare;
 
 SELECT function_privs_are('ringfence', 'verify', '{}', r, ARRAY[]::text[], r || ' may not call verify()')
 	FROM unnest(ARRAY['ringfence_anon', 'ringfence_member', 'ringfence_operator', 'ringfence_jobs', 'ringfence_authenticator']) AS r;
-CREATE ROLE regress_dba;
-DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO regress_dba', current_database()); END $$;
+CREATE ROLE regress_verify_dba;
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I OWNER TO regress_verify_dba', current_database()); END $$;
 ALTER TABLE shop.orders DISABLE ROW LEVEL SECURITY;
-SET LOCAL ROLE regress_dba;
+SET LOCAL ROLE regress_verify_dba;
 SET LOCAL row_security = off;
 SELECT results_eq('SELECT v.code, v.object FROM ringfence.verify() AS v', $$VALUES ('rls_disabled', 'shop.orders')$$,
 	'the database''s owner may, and sees the same');

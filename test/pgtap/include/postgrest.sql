@@ -351,8 +351,8 @@ BEGIN
 			test.main_statement('read', format(' SELECT %s FROM %s %s ', coalesce(columns, target || '.*'), target, test.tail(tail)),
 				test.rows_as(headers),
 				counted => CASE WHEN headers ->> 'prefer' LIKE '%count=exact%' THEN
-						format('SELECT 1 FROM %s %s', target,
-							regexp_replace(test.tail(tail), '\m(order by|limit|offset)\M.*$', '', 'i'))
+						rtrim(format('SELECT 1 FROM %s %s', target,
+							regexp_replace(test.tail(tail), '\m(order by|limit|offset)\M.*$', '', 'i')))
 					ELSE '' END),
 			array_fill('unknown'::text, ARRAY[cardinality(params)]), params, headers);
 	answer := sent.answer;
