@@ -5,6 +5,8 @@
 # What an outer make hands down is not meant for the makes started here.
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
 export LC_ALL=C.UTF-8 PGAPPNAME=ringfence
+# runuser and useradd are there, which a plain su does not look into.
+export PATH=$PATH:/usr/sbin:/sbin
 
 die() {
 	printf '%s\n' "$*" >&2
