@@ -65,6 +65,6 @@ sub run_page
 	return;
 }
 
-run_page($_) for qw(README.md doc/context.md doc/core.md doc/operations.md);
+run_page($_) for qw(README.md doc/context.md doc/core.md doc/isolation.md doc/operations.md);
 
 done_testing();
