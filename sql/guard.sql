@@ -16,11 +16,11 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-	PERFORM ringfence.guard_table(c.objid)
+	PERFORM ringfence.guard_table(coalesce(p.polrelid, c.objid))
 	FROM pg_event_trigger_ddl_commands() AS c
-	WHERE c.classid = 'pg_class'::regclass
-		AND NOT c.in_extension
-		AND c.object_type IN ('table', 'materialized view', 'foreign table');
+	LEFT JOIN pg_policy AS p ON c.classid = 'pg_policy'::regclass AND p.oid = c.objid
+	WHERE NOT c.in_extension
+		AND (p.oid IS NOT NULL OR c.object_type IN ('table', 'materialized view', 'foreign table'));
 END
 $$;
 ALTER FUNCTION ringfence.guard_ddl() OWNER TO ringfence_owner;
@@ -64,7 +64,8 @@ BEGIN
 		CREATE EVENT TRIGGER ringfence_guard ON ddl_command_end
 			WHEN TAG IN (
 				'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
-				'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA'
+				'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA',
+				'CREATE POLICY', 'ALTER POLICY'
 			)
 			EXECUTE FUNCTION ringfence.guard_ddl();
 		COMMENT ON EVENT TRIGGER ringfence_guard IS

@@ -2,7 +2,7 @@
 -- functions do, and the database's owner may manage the keys.
 
 CREATE FUNCTION ringfence.jwt_verify(token text) RETURNS jsonb
-LANGUAGE c STABLE PARALLEL RESTRICTED STRICT
+LANGUAGE c VOLATILE PARALLEL RESTRICTED STRICT
 AS 'MODULE_PATHNAME', 'ringfence_jwt_verify';
 REVOKE EXECUTE ON FUNCTION ringfence.jwt_verify(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.jwt_verify(text) TO ringfence_owner;

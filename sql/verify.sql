@@ -72,7 +72,7 @@ BEGIN ATOMIC
 	FROM (VALUES
 		('ringfence_guard', 'ddl_command_end', 'ringfence.guard_ddl()',
 			ARRAY['CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE MATERIALIZED VIEW',
-				'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA']),
+				'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE POLICY', 'ALTER POLICY']),
 		('ringfence_forget', 'sql_drop', 'ringfence.forget_dropped()', ARRAY['DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY'])
 	) AS w (name, event, function, tags)
 	LEFT JOIN pg_catalog.pg_event_trigger AS e ON e.evtname = w.name

@@ -44,15 +44,35 @@ typedef struct RoleCache
 	bool		result;
 } RoleCache;
 
-/* This transaction's request id; stale once the generation differs. */
+/* This transaction's request id; stale once that has ended. */
 static struct
 {
-	uint64		generation;
+	uint64		transaction;
 	char		id[RF_REQUEST_ID_BYTES];
 }			request;
 
 /* ringfence.trusted_proxies */
 static int	trusted_proxies = 0;
+
+/*
+ * A copy that lives as long as the call site: the argument of a procedure
+ * outlives the transaction, whose end resets the pin's memory, and a palloc for
+ * each row costs a sequential scan a tenth. An older copy is never overwritten,
+ * for its pointer may be in use.
+ */
+static Datum
+uuid_result(FmgrInfo *flinfo, const RfUuid *uuid)
+{
+	RfUuid	   *copy = flinfo->fn_extra;
+
+	if (copy == NULL || memcmp(copy, uuid, sizeof(*copy)) != 0)
+	{
+		copy = MemoryContextAlloc(flinfo->fn_mcxt, sizeof(*copy));
+		*copy = *uuid;
+		flinfo->fn_extra = copy;
+	}
+	return UUIDPGetDatum((pg_uuid_t *) copy);
+}
 
 Datum
 ringfence_org_id(PG_FUNCTION_ARGS)
@@ -61,7 +81,7 @@ ringfence_org_id(PG_FUNCTION_ARGS)
 
 	if (!identity->has_org)
 		PG_RETURN_NULL();
-	PG_RETURN_POINTER(&identity->org);
+	PG_RETURN_DATUM(uuid_result(fcinfo->flinfo, &identity->org));
 }
 
 Datum
@@ -71,7 +91,7 @@ ringfence_user_id(PG_FUNCTION_ARGS)
 
 	if (!identity->has_user)
 		PG_RETURN_NULL();
-	PG_RETURN_POINTER(&identity->user);
+	PG_RETURN_DATUM(uuid_result(fcinfo->flinfo, &identity->user));
 }
 
 static bool
@@ -144,7 +164,12 @@ ringfence_party_id(PG_FUNCTION_ARGS)
 
 		if (strlen(party->kind) == len &&
 			memcmp(party->kind, VARDATA_ANY(kind), len) == 0)
-			PG_RETURN_POINTER(&party->id);
+		{
+			RfUuid	   *id = palloc(sizeof(RfUuid));
+
+			*id = party->id;
+			PG_RETURN_UUID_P((pg_uuid_t *) id);
+		}
 	}
 	PG_RETURN_NULL();
 }
@@ -185,7 +210,7 @@ request_id(void)
 	RfUuid		uuid;
 
 	(void) rf_context();
-	if (request.generation == rf_context_generation())
+	if (request.transaction == rf_context_transaction())
 		return request.id;
 
 	header = rf_request_header("x-request-id");
@@ -195,7 +220,7 @@ request_id(void)
 		header = rf_uuid_text(&uuid);
 	}
 	strlcpy(request.id, header, sizeof(request.id));
-	request.generation = rf_context_generation();
+	request.transaction = rf_context_transaction();
 	return request.id;
 }
 

@@ -333,15 +333,17 @@ claims_sink(void *arg, int depth, const char *field, const char *inner,
 
 	if (strcmp(field, "sub") == 0)
 	{
-		if (claims->has_user)
+		if (claims->seen_user)
 			return false;
+		claims->seen_user = true;
 		claims->has_user = kind == KIND_STRING &&
 			rf_uuid_parse(value, &claims->user);
 	}
 	else if (strcmp(field, "org_id") == 0)
 	{
-		if (claims->has_org)
+		if (claims->seen_org)
 			return false;
+		claims->seen_org = true;
 		claims->has_org = kind == KIND_STRING &&
 			rf_uuid_parse(value, &claims->org);
 	}

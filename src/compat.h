@@ -44,6 +44,32 @@ rf_json_lexer(const char *json, int len, int encoding)
 #endif
 #endif
 
+/* A setting can be looked up: new in 16. */
+#ifdef GUC_TABLES_H
+static inline struct config_generic *
+rf_find_setting(const char *name)
+{
+#if PG_VERSION_NUM >= 160000
+	return find_option(name, false, false, ERROR);
+#else
+	struct config_generic **all = get_guc_variables();
+
+	for (int i = 0; i < GetNumConfigOptions(); i++)
+		if (strcmp(all[i]->name, name) == 0)
+			return all[i];
+	elog(ERROR, "parameter \"%s\" not found", name);
+	return NULL;				/* keep the compiler quiet */
+#endif
+}
+#endif
+
+/* transaction_timeout: new in 17. For the settings of a background worker. */
+#if PG_VERSION_NUM >= 170000
+#define RF_SETTINGS_OF_17 {"transaction_timeout", "0"},
+#else
+#define RF_SETTINGS_OF_17
+#endif
+
 /* pg_noreturn stands before the declaration: new in 18. */
 #ifndef pg_noreturn
 #define pg_noreturn pg_attribute_noreturn()

@@ -22,8 +22,8 @@
  * error, since no rows from it would be a wrong result.
  *
  * Memory: an identity, the claims it came from and the pin's text live in
- * context_mcxt, which the transaction callback resets. org_id() returns a
- * pointer into the identity, so a later pin makes a new one.
+ * context_mcxt, which the transaction callback resets. A later pin makes new
+ * ones, for somebody may still be reading the old.
  */
 #include "postgres.h"
 
@@ -35,7 +35,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
+#include "utils/guc_tables.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
 
@@ -45,7 +45,7 @@
 /* All reset by context_at_xact_end(). */
 static struct
 {
-	bool		claimed;		/* the claims were set in this transaction */
+	bool		loaded_late;	/* amid a parallel operation: claims were lost */
 	bool		pinned;
 	bool		from_claims;
 	bool		stale;			/* the claims are no longer those pinned */
@@ -56,6 +56,15 @@ static struct
 
 /* Counts pins in this backend; never reset, so that a cache can't be fooled. */
 static uint64 generation = 0;
+
+/* Counts transactions of this backend, from 1. */
+static uint64 transactions = 1;
+
+/* guc.c's record of request.jwt.claims, which it never moves. */
+static struct config_generic *claims_record = NULL;
+
+/* The pin of a transaction that nobody is behind. */
+#define NOBODY_PIN "{\"actor\":\"anonymous\",\"roles\":[],\"party\":{}}"
 
 static MemoryContext context_mcxt = NULL;
 
@@ -174,26 +183,23 @@ static void
 pin(const RfIdentity *identity, bool from_claims)
 {
 	RfIdentity *copy = MemoryContextAlloc(context_mcxt, sizeof(RfIdentity));
+	const char *claims = MemoryContextStrdup(context_mcxt, claims_text());
 
 	*copy = *identity;
 	current.identity = copy;
+	current.claims = claims;
 	current.from_claims = from_claims;
 	current.stale = false;
 	current.pin = NULL;
-	current.claims = MemoryContextStrdup(context_mcxt, claims_text());
 	generation++;
 	current.pinned = true;
 }
 
-/*
- * The identity as JSON, in the form that claims have. It lives as long as the
- * context that it was made from.
- */
-const char *
+/* The identity as JSON, in the form that claims have, palloc'd. */
+char *
 rf_context_serialize(const RfIdentity *identity)
 {
 	const RfGrants *grants = &identity->grants;
-	MemoryContext old = MemoryContextSwitchTo(context_mcxt);
 	StringInfoData json;
 
 	initStringInfo(&json);
@@ -222,7 +228,6 @@ rf_context_serialize(const RfIdentity *identity)
 						 rf_uuid_text(&grants->parties[i].id));
 	}
 	appendStringInfoString(&json, "}}");
-	MemoryContextSwitchTo(old);
 	return json.data;
 }
 
@@ -251,25 +256,27 @@ establish(void)
 	RfIdentity	identity;
 	RfClaims	claims;
 	bool		from_claims = false;
-	const char *session = rf_session_claims();
+	const char *session;
 
+	if (current.loaded_late ||
+		(IsParallelWorker() && (pin_setting == NULL || *pin_setting == '\0')))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the context did not reach a parallel operation"),
+				 errhint("Repeat the transaction, or add \"ringfence\" to \"session_preload_libraries\".")));
 	if (IsParallelWorker())
 	{
-		if (pin_setting == NULL || *pin_setting == '\0')
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the context did not reach a parallel worker"),
-					 errhint("Repeat the query, or add \"ringfence\" to \"session_preload_libraries\".")));
 		deserialize(pin_setting, &identity);
 		pin(&identity, false);
 		return;
 	}
 
+	session = rf_session_claims();
 	memset(&claims, 0, sizeof(claims));
 	if (session != NULL)
 		(void) rf_claims_parse(session, strlen(session),
 							   GetDatabaseEncoding(), &claims);
-	else if (current.claimed && *claims_text() != '\0' &&
+	else if (claims_record->stack != NULL && *claims_text() != '\0' &&
 			 rf_session_is(RF_ROLE_AUTHENTICATOR))
 	{
 		from_claims = true;
@@ -340,6 +347,12 @@ rf_context_generation(void)
 	return generation;
 }
 
+uint64
+rf_context_transaction(void)
+{
+	return transactions;
+}
+
 const char *
 rf_actor_name(RfActor actor)
 {
@@ -364,13 +377,21 @@ rf_context_in_request(void)
 void
 rf_context_publish(void)
 {
+	const char *text = NOBODY_PIN;
+
 	if (IsParallelWorker() || IsInParallelMode())
 		return;
-	(void) rf_context();
-	if (current.pin == NULL)
-		current.pin = rf_context_serialize(current.identity);
-	if (pin_setting == NULL || strcmp(pin_setting, current.pin) != 0)
-		(void) set_config_option("ringfence.pin", current.pin, PGC_SUSET,
+	/* A plan may have nothing to do with us: don't fix nobody's context. */
+	if (current.pinned || *claims_text() != '\0' || rf_session_signed_in())
+	{
+		(void) rf_context();
+		if (current.pin == NULL)
+			current.pin = MemoryContextStrdup(context_mcxt,
+											  rf_context_serialize(current.identity));
+		text = current.pin;
+	}
+	if (pin_setting == NULL || strcmp(pin_setting, text) != 0)
+		(void) set_config_option("ringfence.pin", text, PGC_SUSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, ERROR,
 								 false);
 }
@@ -409,8 +430,6 @@ static void
 assign_claims(const char *newval, void *extra)
 {
 	(void) extra;
-	if (IsTransactionState())
-		current.claimed = true;
 	if (current.pinned && current.from_claims)
 		current.stale = strcmp(newval != NULL ? newval : "",
 							   current.claims) != 0;
@@ -421,7 +440,8 @@ check_pin(char **newval, void **extra, GucSource source)
 {
 	(void) extra;
 	(void) source;
-	if (*newval == NULL || **newval == '\0' || InitializingParallelWorker)
+	if (*newval == NULL || **newval == '\0' || InitializingParallelWorker ||
+		strcmp(*newval, NOBODY_PIN) == 0)
 		return true;
 	if (current.pin != NULL && strcmp(*newval, current.pin) == 0)
 		return true;
@@ -448,6 +468,7 @@ context_at_xact_end(XactEvent event, void *arg)
 			if (current.pinned)
 				MemoryContextReset(context_mcxt);
 			memset(&current, 0, sizeof(current));
+			transactions++;
 			break;
 		default:
 			break;
@@ -467,6 +488,8 @@ rf_context_init(void)
 							   &claims_setting, "", PGC_USERSET,
 							   GUC_NOT_IN_SAMPLE,
 							   check_claims, assign_claims, NULL);
+	claims_record = rf_find_setting("request.jwt.claims");
+	current.loaded_late = IsInParallelMode() && !IsParallelWorker();
 	DefineCustomStringVariable("ringfence.pin",
 							   "Carries the context to parallel workers.",
 							   NULL,

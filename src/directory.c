@@ -37,10 +37,11 @@
 
 #define MAX_KEYS 2
 
-/* A key column and the value sought in it. */
+/* A key column, what it must be of, and the value sought in it. */
 typedef struct Probe
 {
 	const char *column;
+	Oid			type;
 	RegProcedure equal;
 	Datum		value;
 } Probe;
@@ -99,7 +100,9 @@ probe_begin_by(ProbeScan *probe, const char *table, int nkeys,
 		AttrNumber	attno = get_attnum(RelationGetRelid(probe->rel),
 									   keys[i].column);
 
-		if (attno == InvalidAttrNumber)
+		if (attno <= 0 ||
+			TupleDescAttr(RelationGetDescr(probe->rel),
+						  attno - 1)->atttypid != keys[i].type)
 		{
 			relation_close(probe->rel, AccessShareLock);
 			return false;
@@ -171,7 +174,7 @@ probe_text_is(ProbeScan *probe, const char *column, const char *expected)
 RfOrgStatus
 rf_directory_org(const RfUuid *org)
 {
-	Probe		keys[] = {{"id", F_UUID_EQ, PointerGetDatum(org)}};
+	Probe		keys[] = {{"id", UUIDOID, F_UUID_EQ, PointerGetDatum(org)}};
 	ProbeScan	probe;
 	RfOrgStatus status = RF_ORG_CLOSED;
 
@@ -192,7 +195,7 @@ rf_directory_org(const RfUuid *org)
 bool
 rf_directory_find_org(Datum name, RfUuid *org)
 {
-	Probe		keys[] = {{"name", F_TEXTEQ, name}};
+	Probe		keys[] = {{"name", TEXTOID, F_TEXTEQ, name}};
 	ProbeScan	probe;
 	Datum		value;
 	bool		found;
@@ -209,7 +212,7 @@ rf_directory_find_org(Datum name, RfUuid *org)
 bool
 rf_directory_user(const RfUuid *user)
 {
-	Probe		keys[] = {{"id", F_UUID_EQ, PointerGetDatum(user)}};
+	Probe		keys[] = {{"id", UUIDOID, F_UUID_EQ, PointerGetDatum(user)}};
 	ProbeScan	probe;
 
 	if (!probe_begin(&probe, "users", lengthof(keys), keys))
@@ -237,7 +240,7 @@ rf_grants_read_roles(Datum value, RfGrants *grants)
 	{
 		char	   *role = nulls[i] ? NULL : TextDatumGetCString(elements[i]);
 
-		if (role == NULL || strlen(role) >= RF_NAME_BYTES ||
+		if (role == NULL || *role == '\0' || strlen(role) >= RF_NAME_BYTES ||
 			grants->nroles >= RF_MAX_ROLES)
 			complete = false;
 		else
@@ -271,8 +274,8 @@ bool
 rf_directory_member(const RfUuid *org, const RfUuid *user, RfGrants *grants)
 {
 	Probe		keys[] = {
-		{"org_id", F_UUID_EQ, PointerGetDatum(org)},
-		{"user_id", F_UUID_EQ, PointerGetDatum(user)},
+		{"org_id", UUIDOID, F_UUID_EQ, PointerGetDatum(org)},
+		{"user_id", UUIDOID, F_UUID_EQ, PointerGetDatum(user)},
 	};
 	ProbeScan	probe;
 	Datum		value;
@@ -301,7 +304,7 @@ bool
 rf_directory_jwt_key(const char *kid, RfJwtKey *key)
 {
 	Probe		keys[] = {
-		{"kid", F_TEXTEQ, CStringGetTextDatum(kid)},
+		{"kid", TEXTOID, F_TEXTEQ, CStringGetTextDatum(kid)},
 	};
 	ProbeScan	probe;
 	Datum		secret;
@@ -337,7 +340,7 @@ rf_directory_protected_schema(Oid namespace_oid)
 {
 	char	   *name = get_namespace_name(namespace_oid);
 	NameData	schema;
-	Probe		keys[] = {{"schema_name", F_NAMEEQ, NameGetDatum(&schema)}};
+	Probe		keys[] = {{"schema_name", NAMEOID, F_NAMEEQ, NameGetDatum(&schema)}};
 	ProbeScan	probe;
 
 	if (name == NULL)
@@ -356,7 +359,7 @@ rf_directory_protected_schema(Oid namespace_oid)
 bool
 rf_directory_table(Oid relid, bool *isolated)
 {
-	Probe		keys[] = {{"relation", F_OIDEQ, ObjectIdGetDatum(relid)}};
+	Probe		keys[] = {{"relation", REGCLASSOID, F_OIDEQ, ObjectIdGetDatum(relid)}};
 	ProbeScan	probe;
 
 	if (!probe_begin(&probe, "tables", lengthof(keys), keys))

@@ -13,8 +13,8 @@
  * only field written after the start is "state": by the worker once, to done
  * or failed, after which it sets the caller's latch.
  *
- * If the server stops, rows stay without an end; the next entry into the org
- * closes them with the time of the server's start.
+ * If the server stops or crashes, rows stay without an end; the next entry into
+ * the org closes those whose session is gone.
  */
 #include "postgres.h"
 
@@ -41,6 +41,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inet.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
@@ -51,6 +52,12 @@
 #include "ringfence.h"
 
 #define MAX_REASON 1000
+
+/*
+ * The worker may wait for a lock of the transaction that waits for it, which
+ * no deadlock check sees.
+ */
+#define LOCK_TIMEOUT "10s"
 
 PG_FUNCTION_INFO_V1(ringfence_enter_org);
 
@@ -267,11 +274,17 @@ record_start(const EntryRequest *request)
 	values[5] = Int32GetDatum(request->pid);
 	record(request,
 		   "WITH interrupted AS ("
-		   " UPDATE ringfence_data.org_entries"
-		   " SET ended_at = pg_catalog.pg_postmaster_start_time()"
-		   " WHERE org_id OPERATOR(pg_catalog.=) $1 AND ended_at IS NULL"
-		   " AND started_at OPERATOR(pg_catalog.<)"
-		   " pg_catalog.pg_postmaster_start_time())"
+		   " UPDATE ringfence_data.org_entries AS e"
+		   " SET ended_at = greatest(e.started_at, least("
+		   " pg_catalog.clock_timestamp(),"
+		   " CASE WHEN e.started_at OPERATOR(pg_catalog.<)"
+		   " pg_catalog.pg_postmaster_start_time()"
+		   " THEN pg_catalog.pg_postmaster_start_time() END))"
+		   " WHERE e.org_id OPERATOR(pg_catalog.=) $1"
+		   " AND e.ended_at IS NULL"
+		   " AND (e.started_at OPERATOR(pg_catalog.<)"
+		   " pg_catalog.pg_postmaster_start_time() OR NOT EXISTS ("
+		   " SELECT FROM pg_catalog.pg_stat_get_activity(e.pid))))"
 		   " INSERT INTO ringfence_data.org_entries"
 		   " (org_id, id, actor, login, reason, pid)"
 		   " VALUES ($1, $2, $3, $4, $5, $6)",
@@ -291,10 +304,31 @@ record_end(const EntryRequest *request)
 	values[1] = PointerGetDatum(&request->id);
 	record(request,
 		   "UPDATE ringfence_data.org_entries"
-		   " SET ended_at = pg_catalog.clock_timestamp()"
+		   " SET ended_at ="
+		   " greatest(started_at, pg_catalog.clock_timestamp())"
 		   " WHERE org_id OPERATOR(pg_catalog.=) $1"
 		   " AND id OPERATOR(pg_catalog.=) $2",
 		   lengthof(types), types, values);
+}
+
+/*
+ * Settings of the database or the server that are meant for clients would end
+ * the worker, or have it write nothing.
+ */
+static void
+override_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"lock_timeout", LOCK_TIMEOUT},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_isolation", "read committed"},
+		{"row_security", "on"},
+		RF_SETTINGS_OF_17
+	};
+
+	for (int i = 0; i < (int) lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
+						PGC_S_OVERRIDE);
 }
 
 /* The worker: see the head of this file. */
@@ -316,6 +350,7 @@ rf_entry_main(Datum main_arg)
 	shared = dsm_segment_address(segment);
 	request = *shared;
 
+	override_settings();
 	BackgroundWorkerInitializeConnectionByOid(request.database, InvalidOid, 0);
 	pgstat_report_activity(STATE_RUNNING, "recording an org entry");
 	PG_TRY();
@@ -334,6 +369,8 @@ rf_entry_main(Datum main_arg)
 		SetLatch(&caller->procLatch);
 	dsm_detach(segment);
 
+	/* The end of a transaction is worth any wait. */
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	pgstat_report_activity(STATE_RUNNING, "waiting for an org entry to end");
 	record_end(&request);
 	proc_exit(0);

@@ -156,8 +156,10 @@ check_guarded_table(Oid relid)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("table \"%s\" is not protected", name),
 				 errdetail("Its schema admits only tables with row security in force."),
+				 class->relkind == RELKIND_RELATION ||
+				 class->relkind == RELKIND_PARTITIONED_TABLE ?
 				 errhint("Call ringfence.protect('%s') in the same transaction.",
-						 name)));
+						 name) : 0));
 	}
 	heap_freetuple(tuple);
 }

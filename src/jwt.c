@@ -172,9 +172,11 @@ rf_jwt_verify(const char *token, size_t len, RfClaims *claims)
 	key = check_signature(token, &parts);
 	payload = decode_part(parts.payload, parts.payload_len, &payload_len);
 	if (payload == NULL ||
-		!pg_verify_mbstr(GetDatabaseEncoding(), payload, (int) payload_len,
-						 true) ||
-		!rf_claims_parse(payload, payload_len, GetDatabaseEncoding(), claims))
+		!pg_verify_mbstr(PG_UTF8, payload, (int) payload_len, true))
+		refuse_token();
+	payload = pg_any_to_server(payload, (int) payload_len, PG_UTF8);
+	if (!rf_claims_parse(payload, strlen(payload), GetDatabaseEncoding(),
+						 claims))
 		refuse_token();
 	check_claims(claims, key);
 	return payload;
@@ -279,6 +281,7 @@ ringfence_jwt_sign(PG_FUNCTION_ARGS)
 	escape_json(&header, kid);
 	appendStringInfoChar(&header, '}');
 	payload = complete_claims(claims, key, lifetime);
+	payload = pg_server_to_any(payload, (int) strlen(payload), PG_UTF8);
 
 	initStringInfo(&token);
 	append_part(&token, header.data, header.len);

@@ -49,6 +49,8 @@ typedef struct RfGrants
 /* What a set of claims says, before anybody has checked whether it is so. */
 typedef struct RfClaims
 {
+	bool		seen_user;		/* there was a claim, valid or not */
+	bool		seen_org;
 	bool		has_user;
 	bool		has_org;
 	bool		has_roles;
@@ -150,9 +152,10 @@ extern void rf_caller_init(void);
 extern void rf_context_init(void);
 extern const RfIdentity *rf_context(void);
 extern uint64 rf_context_generation(void);
+extern uint64 rf_context_transaction(void);
 extern void rf_context_replace(const RfIdentity *identity);
 extern void rf_context_override(const RfIdentity *identity);
-extern const char *rf_context_serialize(const RfIdentity *identity);
+extern char *rf_context_serialize(const RfIdentity *identity);
 extern void rf_context_publish(void);
 extern bool rf_context_in_request(void);
 extern bool rf_session_is(const char *role);
@@ -183,6 +186,7 @@ extern char *rf_jwt_verify(const char *token, size_t len, RfClaims *claims);
 /* session.c */
 extern void rf_session_init(void);
 extern const char *rf_session_claims(void);
+extern bool rf_session_signed_in(void);
 
 /* guard.c */
 extern void rf_guard_init(void);

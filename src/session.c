@@ -12,6 +12,7 @@
 
 #include <time.h>
 
+#include "access/parallel.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -36,7 +37,7 @@ check_session(char **newval, void **extra, GucSource source)
 {
 	(void) extra;
 	(void) source;
-	if (*newval == NULL || **newval == '\0' ||
+	if (*newval == NULL || **newval == '\0' || InitializingParallelWorker ||
 		(session_expected != NULL &&
 		 strcmp(*newval, session_expected) == 0))
 		return true;
@@ -72,7 +73,7 @@ rf_session_claims(void)
 {
 	RfClaims	claims;
 
-	if (session_setting == NULL || *session_setting == '\0')
+	if (!rf_session_signed_in())
 		return NULL;
 	if (!rf_claims_parse(session_setting, strlen(session_setting),
 						 GetDatabaseEncoding(), &claims) ||
@@ -83,6 +84,12 @@ rf_session_claims(void)
 				 errhint("Call %s and sign in again.",
 						 "ringfence.sign_out()")));
 	return session_setting;
+}
+
+bool
+rf_session_signed_in(void)
+{
+	return session_setting != NULL && *session_setting != '\0';
 }
 
 /* sign_in(token text, session boolean) */

@@ -8,6 +8,7 @@
 # COMMIT. A row "statement" is a statement amid a transaction whose context is
 # fixed already: a transaction with many, less one with none, by their number.
 # Prints a table in Markdown; doc/benchmarks.md says how to read it.
+# shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
 bench_server
 
