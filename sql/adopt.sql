@@ -17,8 +17,21 @@ BEGIN
 		NEW.org_id := TG_ARGV[0];
 		RETURN NEW;
 	END IF;
-	-- Whoever may make triggers could name a view, and have its functions run here.
-	SELECT c.oid INTO STRICT parent FROM pg_class AS c WHERE c.oid = TG_ARGV[0]::oid AND c.relkind IN ('r', 'p');
+	-- Whoever may make triggers could name a view, or columns that are compared
+	-- by casts and operators of their own, and have their functions run here.
+	SELECT c.oid INTO parent
+	FROM pg_class AS c
+	INNER JOIN pg_attribute AS po ON po.attrelid = c.oid AND po.attname = 'org_id' AND po.atttypid = 'uuid'::regtype
+	INNER JOIN pg_attribute AS pk ON pk.attrelid = c.oid AND pk.attname = TG_ARGV[1]
+	INNER JOIN pg_attribute AS ck ON ck.attrelid = TG_RELID AND ck.attname = TG_ARGV[2] AND ck.atttypid = pk.atttypid
+	INNER JOIN pg_attribute AS co ON co.attrelid = TG_RELID AND co.attname = 'org_id' AND co.atttypid = 'uuid'::regtype
+	INNER JOIN pg_type AS t ON t.oid = pk.atttypid AND t.typnamespace = 'pg_catalog'::regnamespace
+	WHERE c.oid = TG_ARGV[0]::oid AND c.relkind IN ('r', 'p') AND ringfence.row_class(c.oid) = 'org';
+	IF parent IS NULL THEN
+		RAISE EXCEPTION 'rows cannot be assigned by that table and column'
+			USING ERRCODE = 'wrong_object_type',
+			DETAIL = 'The table must be protected, and both columns of the same type of PostgreSQL''s own.';
+	END IF;
 	EXECUTE format(
 		'SELECT (array_agg(DISTINCT p.org_id))[1] FROM %s AS p WHERE p.%I = ($1).%I HAVING count(DISTINCT p.org_id) = 1',
 		parent, TG_ARGV[1], TG_ARGV[2])

@@ -78,8 +78,11 @@ DECLARE
 	script text;
 	required text;
 BEGIN
-	-- One installation at a time in a database.
-	PERFORM pg_advisory_xact_lock('ringfence.app_files()'::regprocedure::oid::bigint);
+	-- One installation at a time. The first one in a database has no table to
+	-- lock yet; of two, the second finds core's schema taken.
+	IF to_regclass('ringfence_data.apps') IS NOT NULL THEN
+		LOCK TABLE ringfence_data.apps IN SHARE ROW EXCLUSIVE MODE;
+	END IF;
 	IF ringfence.installed_app_version(app) IS NOT NULL THEN
 		RAISE EXCEPTION 'app "%" is already installed', app
 			USING ERRCODE = 'duplicate_object', HINT = 'ringfence.upgrade() brings it to a newer version.';
@@ -122,7 +125,7 @@ DECLARE
 	newest text := ringfence.latest_app_version(app);
 	path text[];
 BEGIN
-	PERFORM pg_advisory_xact_lock('ringfence.app_files()'::regprocedure::oid::bigint);
+	LOCK TABLE ringfence_data.apps IN SHARE ROW EXCLUSIVE MODE;
 	SELECT a.version INTO installed FROM ringfence_data.apps AS a WHERE a.app = upgrade.app FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'app "%" is not installed', app
@@ -183,7 +186,7 @@ DECLARE
 	filled text;
 	dropped name;
 BEGIN
-	PERFORM pg_advisory_xact_lock('ringfence.app_files()'::regprocedure::oid::bigint);
+	LOCK TABLE ringfence_data.apps IN SHARE ROW EXCLUSIVE MODE;
 	SELECT a.* INTO app_row FROM ringfence_data.apps AS a WHERE a.app = uninstall.app FOR UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'app "%" is not installed', app USING ERRCODE = 'undefined_object';

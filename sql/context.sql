@@ -34,7 +34,7 @@ COMMENT ON FUNCTION ringfence.user_id() IS
 	'the user of this transaction, or NULL';
 
 CREATE FUNCTION ringfence.has_role(VARIADIC roles text[]) RETURNS boolean
-LANGUAGE c STABLE PARALLEL SAFE STRICT
+LANGUAGE c STABLE PARALLEL SAFE STRICT COST 10
 AS 'MODULE_PATHNAME', 'ringfence_has_role';
 REVOKE EXECUTE ON FUNCTION ringfence.has_role(VARIADIC text[]) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.has_role(VARIADIC text[]) TO ringfence_owner, ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
@@ -64,6 +64,22 @@ REVOKE EXECUTE ON FUNCTION ringfence.context() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.context() TO ringfence_owner, ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.context() IS
 	'the whole context: {actor, sub, org_id, roles, party}, in the form that claims have';
+
+CREATE FUNCTION ringfence.narrowed() RETURNS boolean
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'ringfence_narrowed';
+REVOKE EXECUTE ON FUNCTION ringfence.narrowed() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.narrowed() TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.narrowed() IS
+	'whether the token of this context names roles or parties, and so may hold less than the membership; for functions that give out tokens';
+
+CREATE FUNCTION ringfence.expires_at() RETURNS timestamptz
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'ringfence_expires_at';
+REVOKE EXECUTE ON FUNCTION ringfence.expires_at() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.expires_at() TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.expires_at() IS
+	'when the token of this context ends, or NULL; for functions that give out tokens';
 
 CREATE FUNCTION ringfence.request_id() RETURNS text
 LANGUAGE c STABLE PARALLEL RESTRICTED

@@ -3,6 +3,24 @@
 
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
+-- CREATE EXTENSION takes a schema that is there already, with the owner it has:
+-- who owns the schema of our code could put other code in its place.
+DO LANGUAGE plpgsql $do$
+BEGIN
+	IF EXISTS (
+		SELECT FROM pg_namespace AS n
+		INNER JOIN pg_roles AS o ON o.oid = n.nspowner
+		LEFT JOIN aclexplode(n.nspacl) AS a ON a.privilege_type = 'CREATE'
+		LEFT JOIN pg_roles AS g ON g.oid = a.grantee
+		WHERE n.nspname = 'ringfence'
+			AND (NOT o.rolsuper OR (a.grantee IS NOT NULL AND g.rolsuper IS NOT TRUE))
+	) THEN
+		RAISE EXCEPTION 'schema "ringfence" exists and others than superusers may put objects into it'
+			USING ERRCODE = 'duplicate_schema', HINT = 'Drop the schema first.';
+	END IF;
+END
+$do$;
+
 -- Roles belong to the cluster: a second database finds them there, and DROP
 -- EXTENSION leaves them. A role that exists with more rights than it may have
 -- was not made by us, so it is refused rather than adopted.

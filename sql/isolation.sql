@@ -43,7 +43,7 @@ END
 $$;
 ALTER FUNCTION ringfence.row_class(regclass) OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.row_class(regclass) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.row_class(regclass) TO pg_database_owner;
+GRANT EXECUTE ON FUNCTION ringfence.row_class(regclass) TO pg_database_owner, ringfence_jobs;
 COMMENT ON FUNCTION ringfence.row_class(regclass) IS
 	'the row class that a table is protected with, or NULL if it is not protected';
 

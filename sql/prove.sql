@@ -802,6 +802,13 @@ REVOKE EXECUTE ON FUNCTION ringfence.prove_fingerprint(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.prove_fingerprint(jsonb) IS
 	'a query whose result changes with every row of the other organization that is made, changed or deleted; for prove()';
 
+CREATE FUNCTION ringfence.run_as(db_role name, statement text, OUT rows bigint, OUT digest numeric) RETURNS record
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+AS 'MODULE_PATHNAME', 'ringfence_run_as';
+REVOKE EXECUTE ON FUNCTION ringfence.run_as(name, text) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence.run_as(name, text) IS
+	'runs a statement as a role, from which nothing in it can get back to the superuser who calls this: the two columns of a SELECT that gives one row, else the number of rows; for prove()';
+
 -- What a statement answers: SQLSTATE and message or NULL, rows, a digest of
 -- them, and whether the other organization's rows are no longer as expected.
 CREATE FUNCTION ringfence.prove_attempt(attempt jsonb, frame jsonb) RETURNS jsonb
@@ -830,14 +837,8 @@ BEGIN
 			CASE WHEN NOT nobody THEN (frame ->> 'user')::uuid END,
 			ARRAY(SELECT jsonb_array_elements_text(attempt -> 'roles')),
 			frame -> CASE attempt ->> 'target' WHEN 'own' THEN 'own_party' ELSE 'other_party' END);
-		EXECUTE format('SET LOCAL ROLE %I', attempt ->> 'db_role');
-		IF attempt ->> 'command' = 'SELECT' THEN
-			EXECUTE statement INTO rows, digest;
-		ELSE
-			EXECUTE statement;
-			GET DIAGNOSTICS rows = ROW_COUNT;
-		END IF;
-		SET LOCAL ROLE NONE;
+		SELECT r.rows, r.digest INTO rows, digest
+		FROM ringfence.run_as((attempt ->> 'db_role')::name, statement) AS r;
 		IF rows > 0 AND attempt ->> 'command' <> 'SELECT' THEN
 			EXECUTE frame ->> 'fingerprint' INTO actual;
 		END IF;
@@ -992,6 +993,34 @@ REVOKE EXECUTE ON FUNCTION ringfence.prove_report(jsonb[], jsonb[], jsonb[]) FRO
 COMMENT ON FUNCTION ringfence.prove_report(jsonb[], jsonb[], jsonb[]) IS
 	'a plan and its answers in both worlds as rows for a DBA; for prove()';
 
+-- To know the truth, prove() reads views and lends rows as the superuser who
+-- calls it, and that runs code of whoever owns them.
+CREATE FUNCTION ringfence.prove_refuse_strangers() RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL SAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	strange record;
+BEGIN
+	SELECT o.rel, r.rolname INTO strange
+	FROM ringfence.prove_objects() AS o
+	INNER JOIN pg_class AS c ON c.oid = o.rel
+	INNER JOIN pg_roles AS r ON r.oid = c.relowner
+	WHERE NOT r.rolsuper AND r.rolname <> 'ringfence_owner'
+	ORDER BY o.rel::text
+	LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'cannot prove "%", which belongs to role "%"', strange.rel, strange.rolname
+			USING ERRCODE = 'insufficient_privilege',
+			DETAIL = 'Its owner''s code would run with your rights.',
+			HINT = 'Give it to ringfence_owner, as protect() does.';
+	END IF;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.prove_refuse_strangers() FROM PUBLIC;
+COMMENT ON FUNCTION ringfence.prove_refuse_strangers() IS
+	'42501 if anything that the isolation matrix covers belongs to another role than ringfence_owner or a superuser; for prove()';
+
 CREATE FUNCTION ringfence.prove(
 	own uuid DEFAULT NULL,
 	other uuid DEFAULT NULL,
@@ -1016,6 +1045,7 @@ DECLARE
 	answers jsonb[];
 	answers_without jsonb[];
 BEGIN
+	PERFORM ringfence.prove_refuse_strangers();
 	BEGIN
 		PERFORM set_config(s.name, s.value, true)
 		FROM (VALUES
@@ -1039,4 +1069,4 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.prove(uuid, uuid, regclass[]) FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.prove(uuid, uuid, regclass[]) IS
-	'tries out the isolation of two organizations, those given or two with rows: every protected table and view on one x command x role x own, other and no organization, all rolled back; a leak is a foreign row returned, made, changed or deleted, a reference to one accepted, any row of a table of organizations without one, or an answer that differs from that of a database without the other organization; for superusers; takes row locks on both organizations'' rows; 22023';
+	'tries out the isolation of two organizations, those given or two with rows: every protected table and view on one x command x role x own, other and no organization, or of some relations and what stands on them, all rolled back; a leak is a foreign row returned, made, changed or deleted, a reference to one accepted, any row of a table of organizations without one, or an answer that differs from that of a database without the other organization; for superusers; takes row locks on both organizations'' rows; 22023, 42501 if an object belongs to another role than ringfence_owner or a superuser';

@@ -6,10 +6,11 @@
  * (enter_org), a superuser's word (set_context), a session that signed in, or
  * PostgREST's request.jwt.claims. Those count only if the login role belongs to
  * ringfence_authenticator, and if they were set in this very transaction: one
- * that left them set for the session would lend them to the next. They name a user and an org; the
- * membership is looked up, so that the roles are the member's of this moment
- * and a removed member is nobody. Anything missing, malformed or unknown pins
- * "nobody": org_id() is NULL, policies match no row, writes are refused.
+ * that left them set for the session would lend them to the next. They name a
+ * user and an org; the membership is looked up, so that the roles are the
+ * member's of this moment and a removed member is nobody. Anything missing,
+ * malformed or unknown pins "nobody": org_id() is NULL, policies match no row,
+ * writes are refused.
  *
  * Three places hold the pin. The truth is "current", a static of this backend;
  * the transaction callback resets it. The setting request.jwt.claims is ours:
@@ -100,6 +101,16 @@ claims_text(void)
 }
 
 /*
+ * Are there claims, set in this transaction? A setting has a stack just then:
+ * claims from before it are another request's.
+ */
+static bool
+has_claims(void)
+{
+	return claims_record->stack != NULL && *claims_text() != '\0';
+}
+
+/*
  * Narrows a membership's roles and parties to those that the token names. A
  * token that names none has them all.
  */
@@ -143,6 +154,8 @@ rf_context_identify(const RfClaims *claims, RfIdentity *identity)
 	RfOrgStatus status;
 
 	memset(identity, 0, sizeof(*identity));
+	identity->narrowed = claims->has_roles || claims->has_party;
+	identity->expires = claims->has_exp ? claims->exp : 0;
 	if (!claims->has_user)
 		return;
 	if (!claims->has_org ||
@@ -276,8 +289,7 @@ establish(void)
 	if (session != NULL)
 		(void) rf_claims_parse(session, strlen(session),
 							   GetDatabaseEncoding(), &claims);
-	else if (claims_record->stack != NULL && *claims_text() != '\0' &&
-			 rf_session_is(RF_ROLE_AUTHENTICATOR))
+	else if (has_claims() && rf_session_is(RF_ROLE_AUTHENTICATOR))
 	{
 		from_claims = true;
 		(void) rf_claims_parse(claims_text(), strlen(claims_text()),
@@ -366,7 +378,7 @@ rf_actor_name(RfActor actor)
 bool
 rf_context_in_request(void)
 {
-	return (current.pinned || *claims_text() != '\0') &&
+	return (current.pinned || has_claims()) &&
 		rf_session_is(RF_ROLE_AUTHENTICATOR);
 }
 
@@ -377,21 +389,21 @@ rf_context_in_request(void)
 void
 rf_context_publish(void)
 {
-	const char *text = NOBODY_PIN;
+	const char *pin_text = NOBODY_PIN;
 
 	if (IsParallelWorker() || IsInParallelMode())
 		return;
 	/* A plan may have nothing to do with us: don't fix nobody's context. */
-	if (current.pinned || *claims_text() != '\0' || rf_session_signed_in())
+	if (current.pinned || has_claims() || rf_session_signed_in())
 	{
 		(void) rf_context();
 		if (current.pin == NULL)
 			current.pin = MemoryContextStrdup(context_mcxt,
 											  rf_context_serialize(current.identity));
-		text = current.pin;
+		pin_text = current.pin;
 	}
-	if (pin_setting == NULL || strcmp(pin_setting, text) != 0)
-		(void) set_config_option("ringfence.pin", text, PGC_SUSET,
+	if (pin_setting == NULL || strcmp(pin_setting, pin_text) != 0)
+		(void) set_config_option("ringfence.pin", pin_text, PGC_SUSET,
 								 PGC_S_SESSION, GUC_ACTION_LOCAL, true, ERROR,
 								 false);
 }

@@ -1,11 +1,9 @@
 /*
- * guard.c: what a statement may not leave behind.
+ * guard.c: refuses unprotected tables in protected schemas.
  *
- * A request's connection serves another tenant next, so within a request a
- * statement may not leave a cursor's rows or a notification channel in the
- * session. And a table that appears in a protected schema has to be protected
- * when its transaction commits: an event trigger notes it here, and the
- * transaction callback looks again before the commit.
+ * An event trigger notes each table that DDL made, altered or took a policy
+ * from; the transaction callback looks at them before the commit, so that
+ * CREATE TABLE and protect() may be two statements of one transaction.
  */
 #include "postgres.h"
 
@@ -17,7 +15,6 @@
 #include "fmgr.h"
 #include "nodes/parsenodes.h"
 #include "rewrite/rowsecurity.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -32,46 +29,6 @@ PG_FUNCTION_INFO_V1(ringfence_guard_table);
 
 /* Tables to look at before the commit; in TopTransactionContext. */
 static List *guarded_tables = NIL;
-
-static ProcessUtility_hook_type prev_ProcessUtility = NULL;
-
-static void
-refuse_leftover(const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("%s cannot be used in a request", what),
-			 errdetail("The connection serves another tenant next.")));
-}
-
-/* Acts before the chain; the statement isn't looked at afterwards. */
-static void
-guard_utility(PlannedStmt *pstmt, const char *queryString,
-			  bool readOnlyTree, ProcessUtilityContext context,
-			  ParamListInfo params, QueryEnvironment *queryEnv,
-			  DestReceiver *dest, QueryCompletion *qc)
-{
-	Node	   *statement = pstmt->utilityStmt;
-
-	/*
-	 * A cursor WITH HOLD is run to its end when the transaction commits, so
-	 * it would matter even if the context came after it. Between requests, an
-	 * HTTP layer may LISTEN for its own purposes.
-	 */
-	if (IsA(statement, DeclareCursorStmt) &&
-		(((DeclareCursorStmt *) statement)->options & CURSOR_OPT_HOLD) &&
-		rf_session_is(RF_ROLE_AUTHENTICATOR))
-		refuse_leftover("a cursor WITH HOLD");
-	if (IsA(statement, ListenStmt) && rf_context_in_request())
-		refuse_leftover("LISTEN");
-
-	if (prev_ProcessUtility)
-		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
-							queryEnv, dest, qc);
-	else
-		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
-								params, queryEnv, dest, qc);
-}
 
 /*
  * Notes a table for the check before commit. EXECUTE is for the event trigger's
@@ -187,11 +144,9 @@ guard_at_xact_end(XactEvent event, void *arg)
 	}
 }
 
-/* Installs the hook and the callback. Called once, from _PG_init. */
+/* Registers the callback. Called once, from _PG_init. */
 void
 rf_guard_init(void)
 {
 	RegisterXactCallback(guard_at_xact_end, NULL);
-	prev_ProcessUtility = ProcessUtility_hook;
-	ProcessUtility_hook = guard_utility;
 }

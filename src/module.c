@@ -54,6 +54,8 @@ _PG_init(void)
 	rf_jwt_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
+	rf_planner_init();
+	rf_request_init();
 	prev_ExecutorStart = ExecutorStart_hook;
 	ExecutorStart_hook = start_executor;
 }

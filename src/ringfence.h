@@ -122,6 +122,8 @@ typedef struct RfIdentity
 	RfActor		actor;
 	bool		has_org;
 	bool		has_user;
+	bool		narrowed;		/* the token named roles or parties */
+	double		expires;		/* seconds since 1970, or 0 */
 	RfUuid		org;
 	RfUuid		user;
 	RfGrants	grants;
@@ -190,6 +192,12 @@ extern bool rf_session_signed_in(void);
 
 /* guard.c */
 extern void rf_guard_init(void);
+
+/* planner.c */
+extern void rf_planner_init(void);
+
+/* request.c */
+extern void rf_request_init(void);
 
 /* uuid7.c */
 extern void rf_uuid7(RfUuid *uuid);

@@ -293,6 +293,11 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	-- No token gives more than the one it is exchanged for, nor lasts longer.
+	IF ringfence.narrowed() THEN
+		RAISE EXCEPTION 'a token with roles or parties of its own cannot be exchanged'
+			USING ERRCODE = 'insufficient_privilege';
+	END IF;
 	PERFORM 1
 	FROM ringfence_data.memberships AS m
 	INNER JOIN ringfence_data.orgs AS o ON o.id = m.org_id
@@ -305,10 +310,10 @@ BEGIN
 		'sub', ringfence.user_id(),
 		'org_id', org,
 		'jti', ringfence.uuid7()
-	));
+	), greatest('1 second', least('15 minutes', ringfence.expires_at() - clock_timestamp())));
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.switch_org(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.switch_org(uuid) TO ringfence_member;
 COMMENT ON FUNCTION ringfence_v1.switch_org(uuid) IS
-	'a token of 15 minutes for another organization of the signed-in user; PT404 if the user is no active member or the organization is not active, 42704 if no token key is in use';
+	'a token for another organization of the signed-in user, for 15 minutes or as long as the present one lasts; 42501 if that names roles or parties, PT404 if the user is no active member or the organization is not active, 42704 if no token key is in use';

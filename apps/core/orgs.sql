@@ -50,8 +50,9 @@ CREATE TABLE ringfence_data.memberships (
 	PRIMARY KEY (org_id, user_id),
 	CONSTRAINT memberships_roles_check CHECK (
 		cardinality(roles) <= 32
-		AND array_position(roles, NULL) IS NULL
-		AND array_to_string(roles, ' ') ~ '^([a-z][a-z0-9_]{0,30}( |$))*$'
+		AND coalesce(array_ndims(roles), 1) = 1
+		AND cardinality(string_to_array(array_to_string(roles, ','), ',')) = cardinality(roles)
+		AND array_to_string(roles, ',') ~ '^([a-z][a-z0-9_]{0,30}(,[a-z][a-z0-9_]{0,30})*)?$'
 	),
 	CONSTRAINT memberships_party_check CHECK (jsonb_typeof(party) = 'object'),
 	CONSTRAINT memberships_status_check CHECK (status IN ('invited', 'active')),

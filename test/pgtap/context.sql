@@ -5,7 +5,7 @@ CREATE FUNCTION public.holds(VARIADIC roles text[]) RETURNS boolean LANGUAGE plp
 AS $$ BEGIN RETURN ringfence.has_role(VARIADIC roles); END $$;
 CREATE FUNCTION public.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE
 AS $$ BEGIN RETURN ringfence.has_role('owner'); END $$;
-SELECT plan(78);
+SELECT plan(79);
 
 -- A member of an active organization
 SET SESSION AUTHORIZATION regress_web;
@@ -166,6 +166,21 @@ SELECT is(ringfence.request_id(), ringfence.request_id(), 'and stays the same wi
 SET LOCAL ringfence.trusted_proxies = 1;
 SELECT is(ringfence.client_ip(), NULL, 'an address that is none is NULL');
 COMMIT;
+
+-- What the functions return outlives the context that it came from
+CREATE PROCEDURE public.kept(org uuid, INOUT seen uuid) LANGUAGE plpgsql
+AS $$ BEGIN COMMIT; PERFORM ringfence.set_context('0bbbbbbb-0000-7000-8000-00000000000b', 'bbbbbbbb-0000-4000-8000-00000000000b'); seen := org; END $$;
+CREATE TABLE public.kept_result (seen uuid);
+DO $$
+DECLARE
+	result uuid;
+BEGIN
+	PERFORM ringfence.set_context('0aaaaaaa-0000-7000-8000-00000000000a');
+	CALL public.kept(ringfence.org_id(), result);
+	INSERT INTO public.kept_result VALUES (result);
+END
+$$;
+SELECT results_eq('SELECT seen FROM public.kept_result', ARRAY[:'org_a'::uuid], 'a procedure''s argument is the same after its COMMIT');
 
 -- uuid7
 SELECT matches(ringfence.uuid7()::text, '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$', 'uuid7() is version 7, variant 10');

@@ -10,7 +10,7 @@ SELECT ringfence.add_jwt_key('attack');
 SELECT
 	ringfence.jwt_sign(:'claims_a') AS token_a,
 	ringfence.jwt_sign(:'claims_b') AS token_b \gset
-SELECT plan(67);
+SELECT plan(81);
 
 -- set_config in a request
 SET SESSION AUTHORIZATION regress_web;
@@ -22,7 +22,7 @@ SELECT throws_ok(
 	'42501', 'the claims cannot be changed after the context was fixed', 'other claims are refused once the context is fixed');
 SELECT throws_ok(
 	format('SELECT set_config(''request.jwt.claims'', %L, false)', :'claims_b'),
-	'42501', 'the claims cannot be changed after the context was fixed', 'for the session too');
+	'0A000', 'a setting for the session cannot be used in a request', 'for the session not even the same');
 SELECT throws_ok(
 	format('SET LOCAL request.jwt.claims = %L', :'claims_b'),
 	'42501', 'the claims cannot be changed after the context was fixed', 'SET is refused likewise');
@@ -35,7 +35,7 @@ SELECT throws_ok(
 	'SELECT set_config(''ringfence.pin'', ''{"actor": "user", "org_id": "0bbbbbbb-0000-7000-8000-00000000000b"}'', true)',
 	'42501', NULL, 'the workers'' pin can''t be set');
 SELECT throws_ok(
-	'SELECT set_config(''ringfence.session'', ''{"sub": "x"}'', false)', '42501', NULL, 'nor can the session''s');
+	'SELECT set_config(''ringfence.session'', ''{"sub": "x"}'', true)', '42501', NULL, 'nor can the session''s');
 SELECT throws_ok(
 	'SELECT set_config(''ringfence.anything'', ''1'', true)', '42602', NULL, 'nor one of our prefix that there is not');
 SELECT throws_ok(
@@ -73,13 +73,13 @@ COMMIT;
 BEGIN;
 SELECT claim(:'claims_a');
 SELECT ringfence.pre_request();
+SELECT throws_ok('RESET request.jwt.claims', '0A000', 'SET for the session cannot be used in a request', 'RESET is refused');
+SELECT throws_ok('RESET ALL', '0A000', NULL, 'RESET ALL likewise');
 SAVEPOINT attack;
-RESET request.jwt.claims;
-SELECT throws_ok('SELECT * FROM public.notes', '42501', 'the claims were changed after the context was fixed', 'RESET leaves a transaction without a context');
+SET LOCAL request.jwt.claims TO DEFAULT;
+SELECT throws_ok('SELECT * FROM public.notes', '42501', 'the claims were changed after the context was fixed', 'the default of the claims leaves a transaction without a context');
 ROLLBACK TO attack;
 SELECT results_eq('SELECT body FROM public.notes', ARRAY['note of A'], 'until it is rolled back');
-RESET ALL;
-SELECT throws_ok('SELECT * FROM public.notes', '42501', NULL, 'RESET ALL likewise');
 ROLLBACK;
 BEGIN;
 SAVEPOINT before_the_pin;
@@ -102,8 +102,8 @@ SELECT throws_ok('SET LOCAL ROLE ringfence_owner', '42501', NULL, 'SET ROLE to t
 SELECT throws_ok('SET LOCAL ROLE ringfence_jobs', '42501', NULL, 'and to the jobs'' role');
 SELECT throws_ok('SET LOCAL ROLE ringfence_operator', '42501', NULL, 'and to the operators''');
 SAVEPOINT s;
-RESET ROLE;
-SELECT throws_ok('SELECT * FROM public.notes', '42501', NULL, 'RESET ROLE gives a login without rights');
+SET LOCAL ROLE NONE;
+SELECT throws_ok('SELECT * FROM public.notes', '42501', NULL, 'no role at all is a login without rights');
 ROLLBACK TO s;
 SET LOCAL ROLE ringfence_anon;
 SELECT throws_ok('SELECT * FROM public.notes', '42501', 'permission denied for table notes', 'and the anonymous role has none either');
@@ -135,6 +135,8 @@ SELECT throws_ok(
 	'ALTER ROLE regress_attack_login SET ringfence.pin = ''x''', '42501', NULL, 'nor can a role');
 
 -- What could stay in the session for the next tenant
+PREPARE kept_plan AS SELECT body FROM public.notes ORDER BY body;
+PREPARE by_id(uuid) AS SELECT body FROM public.notes WHERE id = $1;
 SET SESSION AUTHORIZATION regress_web;
 BEGIN;
 SELECT claim(:'claims_a');
@@ -158,12 +160,13 @@ ROLLBACK;
 BEGIN;
 SELECT claim(:'claims_a');
 SELECT ringfence.pre_request();
-SELECT set_config('request.jwt.claims', :'claims_a', false), set_config('role', 'ringfence_member', false);
 COMMIT;
-SELECT is(ringfence.org_id(), NULL, 'claims that a request left set for the session are nobody''s');
+SELECT set_config('request.jwt.claims', :'claims_a', false), set_config('role', 'ringfence_member', false);
+SELECT is(ringfence.org_id(), NULL, 'claims that were left set for the session are nobody''s');
 SELECT is_empty('SELECT * FROM public.notes', 'and show the next transaction nothing');
-RESET ROLE;
-RESET request.jwt.claims;
+RESET SESSION AUTHORIZATION;
+SET request.jwt.claims = '';
+SET SESSION AUTHORIZATION regress_web;
 BEGIN;
 SELECT claim(:'claims_a');
 SELECT set_config('row_security', 'off', true);
@@ -171,16 +174,27 @@ SELECT throws_ok('SELECT * FROM public.notes', '42501', 'query would be affected
 SELECT set_config('row_security', 'on', true);
 DECLARE plain CURSOR FOR SELECT body FROM public.notes;
 SELECT lives_ok('FETCH plain', 'a cursor for the transaction is fine');
-PREPARE kept_plan AS SELECT body FROM public.notes ORDER BY body;
+SELECT throws_ok('PREPARE mine AS SELECT 1', '0A000', 'PREPARE cannot be used in a request', 'no statement is prepared under a name that the layer may use');
+SELECT throws_ok('DEALLOCATE kept_plan', '0A000', 'DEALLOCATE cannot be used in a request', 'nor is one of the layer''s dropped');
+SELECT throws_ok('DO $d$ BEGIN EXECUTE ''DEALLOCATE ALL''; END $d$', '0A000', 'DEALLOCATE cannot be used in a request', 'nor all of them, in a DO block');
+SELECT throws_ok('SET row_security = off', '0A000', NULL, 'no setting is made for the session');
+SELECT throws_ok('SELECT set_config(''row_security'', ''off'', false)', '0A000', NULL, 'nor by the function');
+SELECT throws_ok('SELECT set_config(''row_security'', ''off'', (SELECT false))', '0A000', NULL, 'nor if it does not say what for');
+SELECT throws_ok('DO $d$ BEGIN PERFORM set_config(''statement_timeout'', ''1'', false); END $d$', '0A000', NULL, 'nor in a DO block');
+SELECT throws_ok('UPDATE pg_settings SET setting = ''off'' WHERE name = ''row_security''', '0A000', NULL, 'nor by the view');
+SELECT throws_ok('WITH u AS (UPDATE pg_settings SET setting = ''1'' WHERE name = ''statement_timeout'' RETURNING 1) SELECT * FROM u', NULL, NULL, 'nor by the view in a CTE');
+SELECT throws_ok('ALTER ROLE regress_web PASSWORD ''mine''', '0A000', 'ALTER ROLE cannot be used in a request', 'the login''s password is not theirs to set');
+SELECT throws_ok('ALTER ROLE ringfence_member SET statement_timeout = 1', '0A000', NULL, 'nor the settings of a role that all share');
+SELECT throws_ok('EXPLAIN ANALYZE SELECT * FROM public.notes', '0A000', 'EXPLAIN ANALYZE cannot be used in a request', 'hidden rows are not counted for anybody');
+SELECT lives_ok('EXPLAIN SELECT * FROM public.notes', 'EXPLAIN alone is fine');
 COMMIT;
 SELECT throws_ok('FETCH plain', '34000', NULL, 'and gone after it');
 
 -- The same plan for another tenant, custom and generic
 SET plan_cache_mode = force_generic_plan;
-PREPARE by_id(uuid) AS SELECT body FROM public.notes WHERE id = $1;
 BEGIN;
 SELECT claim(:'claims_b');
-SELECT results_eq('EXECUTE kept_plan', ARRAY['note of B'], 'a plan made for A gives B''s rows to B');
+SELECT results_eq('EXECUTE kept_plan', ARRAY['note of B'], 'a plan that several tenants use gives B''s rows to B');
 SELECT results_eq('EXECUTE by_id(''0bbbbbbb-0000-7000-8000-0000000000e1'')', ARRAY['note of B'], 'a generic plan finds B''s row for B');
 COMMIT;
 BEGIN;

@@ -11,7 +11,7 @@ SELECT ringfence.add_jwt_key('core');
 CREATE FUNCTION public.claims_of(usr uuid, org uuid DEFAULT NULL) RETURNS text LANGUAGE sql
 AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('sub', usr, 'org_id', org))::text $$;
 ALTER TABLE ringfence_data.users ADD COLUMN password_hash text;
-SELECT plan(50);
+SELECT plan(56);
 
 -- What a member sees
 SET SESSION AUTHORIZATION regress_web;
@@ -50,6 +50,9 @@ SELECT throws_ok('SELECT ringfence_v1.invite(''new@new.test'', ''{worker}'')', '
 SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{owner}'')', '42501', NULL, 'an admin may not invite an owner');
 SELECT throws_ok('SELECT ringfence_v1.invite(''no address'', ''{worker}'')', '22023', 'invalid e-mail address', 'an address must be one');
 SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{"Bad Role"}'')', '22023', 'invalid roles or party', 'and roles roles');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ARRAY[''x owner''])', '22023', NULL, 'one role is not two');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ARRAY[''x,owner''])', '22023', NULL, 'with a comma neither');
+SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ARRAY[ARRAY[''worker'']])', '22023', NULL, 'nor a list of lists');
 SELECT throws_ok('SELECT ringfence_v1.invite(''z@z.test'', ''{worker}'', ''[]'')', '22023', 'invalid roles or party', 'and a party a party');
 COMMIT;
 BEGIN;
@@ -74,6 +77,23 @@ SELECT claim(claims_of(:'user_b', :'org_a'));
 SELECT results_eq('SELECT body FROM public.notes', ARRAY['note of A'], 'under which its rows are seen');
 SELECT ok(ringfence.has_role('worker') AND NOT ringfence.has_role('owner'), 'with the roles of that membership');
 COMMIT;
+
+-- No token is exchanged for more than it holds
+BEGIN;
+SELECT claim(jsonb_set(:'claims_a', '{roles}', '["admin"]')::text);
+SELECT throws_ok(format('SELECT ringfence_v1.switch_org(%L)', :'org_a'), '42501', 'a token with roles or parties of its own cannot be exchanged', 'a narrowed token is not widened');
+COMMIT;
+BEGIN;
+SELECT claim(jsonb_set(:'claims_a', '{party}', '{}')::text);
+SELECT throws_ok(format('SELECT ringfence_v1.switch_org(%L)', :'org_a'), '42501', NULL, 'in its parties neither');
+COMMIT;
+BEGIN;
+SELECT claim(jsonb_set(:'claims_a', '{exp}', to_jsonb(extract(epoch FROM now())::bigint + 20))::text);
+SELECT ringfence_v1.switch_org(:'org_a') AS short_token \gset
+COMMIT;
+RESET SESSION AUTHORIZATION;
+SELECT cmp_ok((ringfence.jwt_verify(:'short_token') ->> 'exp')::bigint, '<=', extract(epoch FROM now())::bigint + 20, 'nor does it last longer');
+SET SESSION AUTHORIZATION regress_web;
 
 -- Roles
 BEGIN;

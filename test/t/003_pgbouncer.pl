@@ -83,7 +83,8 @@ for my $round (1 .. 3)
 
 # A plan that one tenant made and cached serves the other, as a generic plan too.
 ask($alder, 'SET plan_cache_mode = force_generic_plan');
-is(as_tenant($alder, ALDER, "PREPARE mine AS $query;\nEXECUTE mine"), 't|1|' . ALDER, 'a prepared statement shows its maker its own');
+ask($alder, "BEGIN; SET LOCAL ROLE ringfence_member; PREPARE mine AS $query; COMMIT");
+is(as_tenant($alder, ALDER, "EXECUTE mine"), 't|1|' . ALDER, 'a prepared statement shows its maker its own');
 is(as_tenant($birch, BIRCH, 'EXECUTE mine'), 't|1|' . BIRCH, 'and another tenant its own');
 is(as_tenant($alder, ALDER, 'EXECUTE mine'), 't|1|' . ALDER, 'and its maker again');
 like(ask($birch, request(undef, 'EXECUTE mine', 'ONLY')), qr/ERROR:  permission denied/, 'and nobody nothing');

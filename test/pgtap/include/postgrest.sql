@@ -203,13 +203,27 @@ DECLARE
 	details text;
 	hint text;
 BEGIN
+	IF settings_name LIKE '!%' THEN
+		settings_name := substr(settings_name, 2);
+		PERFORM public.dblink_exec(conn, format('PREPARE %I AS %s', settings_name, settings));
+	END IF;
+	-- PostgREST prepares by protocol and in the request; PREPARE is refused there.
+	-- So it comes before, and what is wrong with it is told in its place.
+	IF main_name LIKE '!%' THEN
+		BEGIN
+			PERFORM public.dblink_exec(conn, format('BEGIN; SET LOCAL ROLE %I; SET LOCAL search_path = %I, public; PREPARE %I %s AS %s; COMMIT',
+					role, schema, substr(main_name, 2),
+					CASE WHEN types <> '{}' THEN '(' || array_to_string(types, ', ') || ')' END, statement));
+			main_name := substr(main_name, 2);
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT,
+				details = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+			PERFORM public.dblink_exec(conn, 'ROLLBACK');
+		END;
+	END IF;
 	BEGIN
 		PERFORM public.dblink_exec(conn, 'BEGIN ISOLATION LEVEL READ COMMITTED READ '
 				|| CASE WHEN read_only THEN 'ONLY' ELSE 'WRITE' END);
-		IF settings_name LIKE '!%' THEN
-			settings_name := substr(settings_name, 2);
-			PERFORM public.dblink_exec(conn, format('PREPARE %I AS %s', settings_name, settings));
-		END IF;
 		PERFORM *
 			FROM public.dblink(conn, format('EXECUTE %I (%L, %L, %L, %L, %L, %L, %L)', settings_name,
 					format('"%s", "public"', schema), role,
@@ -218,9 +232,7 @@ BEGIN
 				AS t(a text, b text, c text, d text, e text, f text, g text);
 		PERFORM * FROM public.dblink(conn, 'select "ringfence"."pre_request"()') AS t(nothing text);
 		IF main_name LIKE '!%' THEN
-			main_name := substr(main_name, 2);
-			PERFORM public.dblink_exec(conn, format('PREPARE %I %s AS %s', main_name,
-					CASE WHEN types <> '{}' THEN '(' || array_to_string(types, ', ') || ')' END, statement));
+			RAISE EXCEPTION USING ERRCODE = code, MESSAGE = message, DETAIL = details, HINT = hint;
 		END IF;
 		main_name := format('EXECUTE %I %s', main_name,
 				(SELECT '(' || string_agg(format('%L', p), ', ' ORDER BY n) || ')'
