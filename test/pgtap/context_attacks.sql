@@ -164,6 +164,7 @@ COMMIT;
 SELECT set_config('request.jwt.claims', :'claims_a', false), set_config('role', 'ringfence_member', false);
 SELECT is(ringfence.org_id(), NULL, 'claims that were left set for the session are nobody''s');
 SELECT is_empty('SELECT * FROM public.notes', 'and show the next transaction nothing');
+RESET ROLE;
 RESET SESSION AUTHORIZATION;
 SET request.jwt.claims = '';
 SET SESSION AUTHORIZATION regress_web;
