@@ -2,7 +2,9 @@
  * caller.c: the context as SQL functions.
  *
  * Policies call these for every row, so they read the pinned identity and
- * nothing else.
+ * nothing else. has_role() remembers its answer in the call site, as long as
+ * its argument is a constant and the pin is the same one. A parameter would not
+ * do: a function's expression is evaluated with other values in the same place.
  */
 #include "postgres.h"
 
@@ -11,6 +13,7 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "nodes/primnodes.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -35,6 +38,13 @@ PG_FUNCTION_INFO_V1(ringfence_pre_request);
 PG_FUNCTION_INFO_V1(ringfence_set_context);
 PG_FUNCTION_INFO_V1(ringfence_begin_org);
 PG_FUNCTION_INFO_V1(ringfence_find_org);
+
+/* What one call site of has_role() answered; in its fn_mcxt. */
+typedef struct RoleCache
+{
+	uint64		generation;
+	bool		result;
+} RoleCache;
 
 /* This transaction's request id; stale once that has ended. */
 static struct
@@ -86,43 +96,60 @@ ringfence_user_id(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(uuid_result(fcinfo->flinfo, &identity->user));
 }
 
-/* Is the role held? Compares where the bytes are: policies call this by row. */
 static bool
-holds_role(const RfGrants *grants, const char *role, size_t len)
+has_any_role(const RfGrants *grants, ArrayType *roles)
 {
-	for (int i = 0; i < grants->nroles; i++)
-		if (strncmp(grants->roles[i], role, len) == 0 &&
-			grants->roles[i][len] == '\0')
-			return true;
+	Datum	   *elements;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(roles, TEXTOID, -1, false, TYPALIGN_INT,
+					  &elements, &nulls, &n);
+	for (int i = 0; i < n; i++)
+	{
+		char	   *role;
+
+		if (nulls[i])
+			continue;
+		role = TextDatumGetCString(elements[i]);
+		for (int j = 0; j < grants->nroles; j++)
+			if (strcmp(role, grants->roles[j]) == 0)
+				return true;
+	}
 	return false;
+}
+
+static bool
+argument_is_constant(const FmgrInfo *flinfo)
+{
+	FuncExpr   *call = (FuncExpr *) flinfo->fn_expr;
+
+	return call != NULL && IsA(call, FuncExpr) &&
+		list_length(call->args) == 1 && IsA(linitial(call->args), Const);
 }
 
 Datum
 ringfence_has_role(PG_FUNCTION_ARGS)
 {
 	const RfIdentity *identity = rf_context();
-	ArrayType  *roles;
-	ArrayIterator iterator;
-	Datum		role;
-	bool		isnull;
-	bool		result = false;
+	RoleCache  *cache = fcinfo->flinfo->fn_extra;
+	bool		result;
 
 	if (identity->grants.nroles == 0)
 		PG_RETURN_BOOL(false);
-	roles = PG_GETARG_ARRAYTYPE_P(0);
-	iterator = array_create_iterator(roles, 0, NULL);
-	while (!result && array_iterate(iterator, &role, &isnull))
-	{
-		text	   *name;
+	if (cache != NULL && cache->generation == rf_context_generation())
+		PG_RETURN_BOOL(cache->result);
 
-		if (isnull)
-			continue;
-		name = DatumGetTextPP(role);
-		if (VARSIZE_ANY_EXHDR(name) < RF_NAME_BYTES)
-			result = holds_role(&identity->grants, VARDATA_ANY(name),
-								VARSIZE_ANY_EXHDR(name));
+	result = has_any_role(&identity->grants, PG_GETARG_ARRAYTYPE_P(0));
+	if (argument_is_constant(fcinfo->flinfo))
+	{
+		if (cache == NULL)
+			cache = fcinfo->flinfo->fn_extra =
+				MemoryContextAlloc(fcinfo->flinfo->fn_mcxt,
+								   sizeof(RoleCache));
+		cache->generation = rf_context_generation();
+		cache->result = result;
 	}
-	array_free_iterator(iterator);
 	PG_RETURN_BOOL(result);
 }
 
