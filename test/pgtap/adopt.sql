@@ -3,7 +3,7 @@
 -- no transaction, and whatever happens meanwhile comes over other connections.
 \set QUIET on
 SET client_min_messages = warning;
-SELECT plan(72);
+SELECT plan(73);
 
 SELECT format('dbname=%L host=%L port=%L user=postgres options=-cclient_min_messages=warning', current_database(),
 	split_part(current_setting('unix_socket_directories'), ',', 1), current_setting('port')) AS connection \gset
@@ -233,6 +233,15 @@ RESET ROLE;
 SELECT format('ALTER DATABASE %I OWNER TO postgres', current_database()) \gexec
 DROP OWNED BY regress_adopt_dba;
 DROP ROLE regress_adopt_dba;
+
+-- The trigger of adopt() runs with rights that see every row: it takes no
+-- comparison that somebody made.
+CREATE TYPE shop.kind AS ENUM ('a');
+CREATE TABLE shop.victim (org_id uuid, via shop.kind);
+CREATE TRIGGER adopting BEFORE INSERT ON shop.victim FOR EACH ROW
+	EXECUTE FUNCTION ringfence.adopt_row('1259', 'oid', 'via');
+SELECT throws_ok('INSERT INTO shop.victim (via) VALUES (''a'')', '42809', 'rows cannot be assigned by that table and column',
+	'a trigger of somebody''s own gets nothing out of it');
 
 SELECT dblink_disconnect('adopting'), dblink_disconnect('writing') \gset
 SELECT * FROM finish();

@@ -17,7 +17,7 @@ BEGIN
 	RETURN false;
 END
 $$;
-SELECT plan(37);
+SELECT plan(39);
 
 SET SESSION AUTHORIZATION regress_operator;
 SELECT is_empty('SELECT * FROM public.notes', 'an operator sees nothing before entering');
@@ -102,6 +102,18 @@ SELECT lives_ok(format('SELECT ringfence.enter_org(%L, ''ticket 3'')', :'org_a')
 COMMIT;
 RESET SESSION AUTHORIZATION;
 SELECT ok(ended('ticket 3'), 'on record');
+
+-- Settings of the database are for clients, not for the record
+SELECT format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()) \gexec
+SELECT format('ALTER DATABASE %I SET lock_timeout = ''10ms''', current_database()) \gexec
+SET SESSION AUTHORIZATION regress_operator;
+BEGIN;
+SELECT lives_ok(format('SELECT ringfence.enter_org(%L, ''ticket 4'')', :'org_b'), 'a database of read-only transactions can be entered');
+SELECT pg_sleep(0.1);
+COMMIT;
+RESET SESSION AUTHORIZATION;
+SELECT ok(ended('ticket 4'), 'and an end is recorded that is waited for longer than a lock may be');
+SELECT format('ALTER DATABASE %I RESET ALL', current_database()) \gexec
 
 SELECT * FROM finish();
 DROP ROLE regress_entry_job;

@@ -1,7 +1,7 @@
 -- The isolation matrix: prove() finds no leak in the demo database and in
 -- tables of every make, and names each one that a protection taken away opens.
 BEGIN;
-SELECT plan(45);
+SELECT plan(48);
 
 -- What leaks in these tables and the views on them, as "object command, ...".
 CREATE FUNCTION pg_temp.leaking(VARIADIC rels regclass[]) RETURNS text
@@ -286,6 +286,23 @@ SELECT pg_temp.leaking('zoo.diaries') AS leaking \gset
 ROLLBACK TO intact;
 SELECT is(:'leaking'::text, 'zoo.diaries COPY, zoo.diaries DELETE, zoo.diaries INSERT, zoo.diaries SELECT, zoo.diaries UPDATE',
 	'rows of other users');
+
+ROLLBACK TO intact;
+
+-- prove() is a superuser's, and lends nobody else those rights.
+CREATE ROLE regress_matrix_stranger;
+CREATE FUNCTION zoo.escapes() RETURNS boolean LANGUAGE plpgsql
+AS $$ BEGIN EXECUTE 'RESET ROLE'; RETURN true; END $$;
+GRANT USAGE ON SCHEMA zoo TO regress_matrix_stranger;
+SELECT throws_ok('SELECT ringfence.run_as(''regress_matrix_stranger'', ''SELECT zoo.escapes()'')', '42501', NULL,
+	'what is run as another role can''t reset it');
+ALTER TABLE zoo.colors OWNER TO regress_matrix_stranger;
+SELECT throws_ok('SELECT * FROM ringfence.prove()', '42501', 'cannot prove "zoo.colors", which belongs to role "regress_matrix_stranger"',
+	'and tables of others are not proved');
+SET ROLE regress_matrix_stranger;
+SELECT throws_ok('SELECT ringfence.run_as(''postgres'', ''SELECT 1'')', '42501', NULL, 'nor may others run anything as somebody else');
+RESET ROLE;
+ROLLBACK TO intact;
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -146,5 +146,15 @@ verify_clean($node, 'app', 'after uninstalling');
 $node->safe_psql('app', "SELECT ringfence.install('cleaning')", @dba);
 verify_clean($node, 'app', 'installed again');
 
+# A schema that its owner could fill with other code is not taken.
+$node->safe_psql('postgres', 'CREATE ROLE regress_planter LOGIN; CREATE DATABASE planted OWNER regress_planter');
+$node->safe_psql('planted', 'CREATE SCHEMA ringfence AUTHORIZATION regress_planter');
+my ($code, $out, $err) = $node->psql('planted', 'CREATE EXTENSION ringfence');
+like($err, qr/schema "ringfence" exists and others than superusers may put objects into it/, 'a planted schema is refused');
+$node->safe_psql('planted', 'DROP SCHEMA ringfence; CREATE SCHEMA ringfence; GRANT CREATE ON SCHEMA ringfence TO regress_planter');
+($code, $out, $err) = $node->psql('planted', 'CREATE EXTENSION ringfence');
+like($err, qr/schema "ringfence" exists and others/, 'and one that others may put objects into');
+$node->safe_psql('planted', 'DROP SCHEMA ringfence; CREATE EXTENSION ringfence');
+
 $node->stop;
 done_testing();
