@@ -16,12 +16,9 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/skey.h"
-#include "access/table.h"
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
-#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -144,6 +141,18 @@ probe_end(ProbeScan *probe)
 	relation_close(probe->rel, AccessShareLock);
 }
 
+/* Is there a row with that primary key? */
+static bool
+probe_exists(const char *table, int nkeys, const Probe *keys)
+{
+	ProbeScan	probe;
+
+	if (!probe_begin(&probe, table, nkeys, keys))
+		return false;
+	probe_end(&probe);
+	return true;
+}
+
 /*
  * A column of the row found; false if it is NULL, missing, or of another type
  * than we would read it as.
@@ -213,12 +222,8 @@ bool
 rf_directory_user(const RfUuid *user)
 {
 	Probe		keys[] = {{"id", UUIDOID, F_UUID_EQ, PointerGetDatum(user)}};
-	ProbeScan	probe;
 
-	if (!probe_begin(&probe, "users", lengthof(keys), keys))
-		return false;
-	probe_end(&probe);
-	return true;
+	return probe_exists("users", lengthof(keys), keys);
 }
 
 /*
@@ -341,15 +346,11 @@ rf_directory_protected_schema(Oid namespace_oid)
 	char	   *name = get_namespace_name(namespace_oid);
 	NameData	schema;
 	Probe		keys[] = {{"schema_name", NAMEOID, F_NAMEEQ, NameGetDatum(&schema)}};
-	ProbeScan	probe;
 
 	if (name == NULL)
 		return false;
 	namestrcpy(&schema, name);
-	if (!probe_begin(&probe, "protected_schemas", lengthof(keys), keys))
-		return false;
-	probe_end(&probe);
-	return true;
+	return probe_exists("protected_schemas", lengthof(keys), keys);
 }
 
 /*
