@@ -222,8 +222,9 @@ plausible_request_id(const char *id)
 			   "0123456789._:/+=-") == len;
 }
 
-static const char *
-request_id(void)
+/* This transaction's request id: the header's if that will do, or a new one. */
+const char *
+rf_request_id(void)
 {
 	const char *header;
 	RfUuid		uuid;
@@ -246,7 +247,7 @@ request_id(void)
 Datum
 ringfence_request_id(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TEXT_P(cstring_to_text(request_id()));
+	PG_RETURN_TEXT_P(cstring_to_text(rf_request_id()));
 }
 
 /*
@@ -288,14 +289,14 @@ plausible_address(const char *address)
 }
 
 /*
- * The caller's address: the connection's own, or, where proxies that append to
- * x-forwarded-for are trusted, the entry that the outermost of them made.
+ * The caller's address, an inet; false if it has none or it isn't known. It is
+ * the connection's own, or, where proxies that append to x-forwarded-for are
+ * trusted, the entry that the outermost of them made.
  */
-Datum
-ringfence_client_ip(PG_FUNCTION_ARGS)
+bool
+rf_client_ip(Datum *address)
 {
 	LOCAL_FCINFO(connection, 0);
-	Datum		address;
 
 	if (trusted_proxies > 0)
 	{
@@ -305,14 +306,22 @@ ringfence_client_ip(PG_FUNCTION_ARGS)
 		if (header != NULL)
 			entry = nth_from_right(pstrdup(header), trusted_proxies);
 		if (entry == NULL || !plausible_address(entry))
-			PG_RETURN_NULL();
-		PG_RETURN_DATUM(DirectFunctionCall1(inet_in,
-											CStringGetDatum(entry)));
+			return false;
+		*address = DirectFunctionCall1(inet_in, CStringGetDatum(entry));
+		return true;
 	}
 
 	InitFunctionCallInfoData(*connection, NULL, 0, InvalidOid, NULL, NULL);
-	address = inet_client_addr(connection);
-	if (connection->isnull)
+	*address = inet_client_addr(connection);
+	return !connection->isnull;
+}
+
+Datum
+ringfence_client_ip(PG_FUNCTION_ARGS)
+{
+	Datum		address;
+
+	if (!rf_client_ip(&address))
 		PG_RETURN_NULL();
 	PG_RETURN_DATUM(address);
 }
@@ -328,7 +337,7 @@ ringfence_pre_request(PG_FUNCTION_ARGS)
 	const RfIdentity *identity = rf_context();
 	const char *claims = GetConfigOption("request.jwt.claims", true, false);
 
-	(void) request_id();
+	(void) rf_request_id();
 	if (identity->actor == RF_ACTOR_ANONYMOUS && claims != NULL &&
 		*claims != '\0' && !rf_session_is(RF_ROLE_AUTHENTICATOR))
 		ereport(WARNING,

@@ -428,8 +428,9 @@ rf_token_header_parse(const char *json, size_t len, int encoding,
 
 typedef struct FieldSearch
 {
-	const char *name;
-	char	   *value;
+	int			n;
+	const char *const *names;
+	char	  **values;
 } FieldSearch;
 
 static bool
@@ -439,19 +440,27 @@ search_sink(void *arg, int depth, const char *field, const char *inner,
 	FieldSearch *search = arg;
 
 	(void) inner;
-	if (depth == 1 && kind == KIND_STRING && search->value == NULL &&
-		strcmp(field, search->name) == 0)
-		search->value = pstrdup(value);
+	if (depth != 1 || kind != KIND_STRING)
+		return true;
+	for (int i = 0; i < search->n; i++)
+		if (search->values[i] == NULL && strcmp(field, search->names[i]) == 0)
+			search->values[i] = pstrdup(value);
 	return true;
 }
 
-/* The first string field of that name in the root object (palloc'd) or NULL. */
-char *
-rf_json_field(const char *json, size_t len, int encoding, const char *name)
+/*
+ * The first string field of each name in the root object (palloc'd), or NULL.
+ * False, and all of them NULL, if that is no object we read.
+ */
+bool
+rf_json_fields(const char *json, size_t len, int encoding, int n,
+			   const char *const *names, char **values)
 {
-	FieldSearch search = {name, NULL};
+	FieldSearch search = {n, names, values};
 
-	if (!json_scan(json, len, encoding, search_sink, &search))
-		return NULL;
-	return search.value;
+	memset(values, 0, n * sizeof(*values));
+	if (json_scan(json, len, encoding, search_sink, &search))
+		return true;
+	memset(values, 0, n * sizeof(*values));
+	return false;
 }

@@ -409,18 +409,41 @@ rf_context_publish(void)
 }
 
 /*
- * A header of the request (name in lower case), palloc'd, or NULL. Headers
- * are the caller's word and decide nothing.
+ * The context if there is one to speak of: NULL where nothing is pinned and
+ * nobody brought claims. Unlike rf_context() it leaves such a transaction
+ * free to be somebody's later.
  */
-const char *
-rf_request_header(const char *name)
+const RfIdentity *
+rf_context_peek(void)
+{
+	if (!current.pinned && !has_claims() && !rf_session_signed_in())
+		return NULL;
+	return rf_context();
+}
+
+/*
+ * Headers of the request (names in lower case), palloc'd or NULL each; false if
+ * there are none at all. Headers are the caller's word and decide nothing.
+ */
+bool
+rf_request_headers(int n, const char *const *names, char **values)
 {
 	const char *headers = GetConfigOption("request.headers", true, false);
 
+	memset(values, 0, n * sizeof(*values));
 	if (headers == NULL || *headers == '\0')
-		return NULL;
-	return rf_json_field(headers, strlen(headers), GetDatabaseEncoding(),
-						 name);
+		return false;
+	return rf_json_fields(headers, strlen(headers), GetDatabaseEncoding(),
+						  n, names, values);
+}
+
+const char *
+rf_request_header(const char *name)
+{
+	char	   *value;
+
+	(void) rf_request_headers(1, &name, &value);
+	return value;
 }
 
 /* --- Settings and callbacks --- */

@@ -52,8 +52,12 @@ typedef struct ProbeScan
 	bool		pushed_snapshot;
 } ProbeScan;
 
-static Relation
-open_core_table(const char *name)
+/*
+ * Opens a core table; NULL if it is missing or isn't ringfence_owner's, which
+ * is to say not ours.
+ */
+Relation
+rf_directory_open(const char *name, LOCKMODE lockmode)
 {
 	Oid			namespace_oid = get_namespace_oid(RF_DATA_SCHEMA, true);
 	Oid			relid;
@@ -64,13 +68,14 @@ open_core_table(const char *name)
 	relid = get_relname_relid(name, namespace_oid);
 	if (!OidIsValid(relid))
 		return NULL;
-	rel = try_relation_open(relid, AccessShareLock);
+	rel = try_relation_open(relid, lockmode);
 	if (rel == NULL)
 		return NULL;
-	if (rel->rd_rel->relkind != RELKIND_RELATION ||
+	if ((rel->rd_rel->relkind != RELKIND_RELATION &&
+		 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE) ||
 		rel->rd_rel->relowner != get_role_oid(RF_ROLE_OWNER, true))
 	{
-		relation_close(rel, AccessShareLock);
+		relation_close(rel, lockmode);
 		return NULL;
 	}
 	return rel;
@@ -88,7 +93,7 @@ probe_begin_by(ProbeScan *probe, const char *table, int nkeys,
 	Oid			index_oid;
 
 	Assert(nkeys <= MAX_KEYS);
-	probe->rel = open_core_table(table);
+	probe->rel = rf_directory_open(table, AccessShareLock);
 	if (probe->rel == NULL)
 		return false;
 

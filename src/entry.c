@@ -3,15 +3,10 @@
  *
  * A record that the operator's own transaction wrote would go with its
  * ROLLBACK, and a READ ONLY transaction could write none. So a background
- * worker writes it: it commits the row before enter_org() returns, then waits
- * for the virtual transaction of the operator to end, whichever way it does,
- * and notes the time. Without a committed row nobody gets in; without a free
- * worker slot (max_worker_processes) nobody does either.
- *
- * The request travels in a dynamic shared memory segment that belongs to the
- * calling transaction; the worker copies it and lets go before it waits. The
- * only field written after the start is "state": by the worker once, to done
- * or failed, after which it sets the caller's latch.
+ * worker writes it (see apart.c): it commits the row before enter_org()
+ * returns, then waits for the virtual transaction of the operator to end,
+ * whichever way it does, and notes the time. Without a committed row nobody
+ * gets in.
  *
  * If the server stops or crashes, rows stay without an end; the next entry into
  * the org closes those whose session is gone.
@@ -24,60 +19,49 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
-#include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
-#include "port/atomics.h"
-#include "postmaster/bgworker.h"
-#include "storage/dsm.h"
 #include "storage/ipc.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
-#include "storage/procarray.h"
-#include "tcop/tcopprot.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
-#include "utils/wait_event.h"
 
+#include "apart.h"
 #include "compat.h"
 #include "ringfence.h"
 
-#define MAX_REASON 1000
-
-/*
- * The worker may wait for a lock of the transaction that waits for it, which
- * no deadlock check sees.
- */
-#define LOCK_TIMEOUT "10s"
-
 PG_FUNCTION_INFO_V1(ringfence_enter_org);
-
-typedef enum EntryState
-{
-	ENTRY_PENDING,
-	ENTRY_DONE,
-	ENTRY_FAILED,
-} EntryState;
 
 typedef struct EntryRequest
 {
-	pg_atomic_uint32 state;
-	Oid			database;
+	RfApart		apart;
 	Oid			owner;			/* ringfence_owner */
 	RfUuid		id;
 	RfUuid		org;
 	RfActor		actor;
 	VirtualTransactionId vxid;	/* of the operator's transaction */
-	int			pid;
 	char		login[NAMEDATALEN];
-	char		reason[MAX_REASON + 1];
+	char		reason[RF_MAX_REASON + 1];
 } EntryRequest;
+
+/* The reason of this transaction's entry; stale once that has ended. */
+static struct
+{
+	uint64		transaction;
+	char		reason[RF_MAX_REASON + 1];
+}			entry;
+
+/* The reason that an organization was entered for in this transaction, or NULL. */
+const char *
+rf_entry_reason(void)
+{
+	return entry.transaction == rf_context_transaction() ? entry.reason : NULL;
+}
 
 static RfActor
 entering_actor(void)
@@ -107,67 +91,13 @@ entry_reason(text *value)
 	char	   *reason = text_to_cstring(value);
 
 	if (strspn(reason, " \t\r\n") == strlen(reason) ||
-		strlen(reason) > MAX_REASON)
+		strlen(reason) > RF_MAX_REASON)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a reason is needed to enter an organization"),
 				 errdetail("It must have between 1 and %d bytes that are not all blank.",
-						   MAX_REASON)));
+						   RF_MAX_REASON)));
 	return reason;
-}
-
-static void
-start_worker(dsm_segment *segment, BackgroundWorkerHandle **handle)
-{
-	BackgroundWorker worker;
-
-	memset(&worker, 0, sizeof(worker));
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS |
-		BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
-	strlcpy(worker.bgw_library_name, "ringfence", BGW_MAXLEN);
-	strlcpy(worker.bgw_function_name, "rf_entry_main", BGW_MAXLEN);
-	strlcpy(worker.bgw_name, "ringfence org entry", BGW_MAXLEN);
-	strlcpy(worker.bgw_type, "ringfence org entry", BGW_MAXLEN);
-	worker.bgw_main_arg = UInt32GetDatum(dsm_segment_handle(segment));
-	worker.bgw_notify_pid = MyProcPid;
-
-	if (!RegisterDynamicBackgroundWorker(&worker, handle))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("could not record the entry into an organization"),
-				 errdetail("No background worker slot is free."),
-				 errhint("Try again later, or raise \"max_worker_processes\".")));
-}
-
-/* Waits until the row is committed. Throws if that failed. */
-static void
-await_record(EntryRequest *request, BackgroundWorkerHandle *handle)
-{
-	for (;;)
-	{
-		uint32		state = pg_atomic_read_u32(&request->state);
-		pid_t		pid;
-
-		if (state == ENTRY_DONE)
-			return;
-		if (state == ENTRY_FAILED ||
-			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
-		{
-			/* It may have finished between the two looks. */
-			if (pg_atomic_read_u32(&request->state) == ENTRY_DONE)
-				return;
-			ereport(ERROR,
-					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-					 errmsg("could not record the entry into an organization"),
-					 errhint("The server log says why.")));
-		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH, -1,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
 }
 
 /* enter_org(org uuid, reason text) */
@@ -179,7 +109,6 @@ ringfence_enter_org(PG_FUNCTION_ARGS)
 	RfActor		actor = entering_actor();
 	RfIdentity	identity = *rf_context();
 	RfUuid	   *id = palloc(sizeof(RfUuid));
-	BackgroundWorkerHandle *handle;
 	dsm_segment *segment;
 	EntryRequest *request;
 
@@ -200,23 +129,19 @@ ringfence_enter_org(PG_FUNCTION_ARGS)
 						rf_uuid_text(org))));
 
 	rf_uuid7(id);
-	segment = dsm_create(sizeof(EntryRequest), 0);
+	segment = rf_apart_segment(sizeof(EntryRequest));
 	request = dsm_segment_address(segment);
-	memset(request, 0, sizeof(*request));
-	pg_atomic_init_u32(&request->state, ENTRY_PENDING);
-	request->database = MyDatabaseId;
 	request->owner = get_role_oid(RF_ROLE_OWNER, false);
 	request->id = *id;
 	request->org = *org;
 	request->actor = actor;
 	rf_my_virtual_transaction(request->vxid);
-	request->pid = MyProcPid;
 	strlcpy(request->login, GetUserNameFromId(GetSessionUserId(), false),
 			sizeof(request->login));
 	strlcpy(request->reason, reason, sizeof(request->reason));
 
-	start_worker(segment, &handle);
-	await_record(request, handle);
+	rf_apart_run(segment, "rf_entry_main", "ringfence org entry",
+				 "the entry into an organization");
 	dsm_detach(segment);
 
 	identity.actor = actor;
@@ -224,6 +149,8 @@ ringfence_enter_org(PG_FUNCTION_ARGS)
 	identity.org = *org;
 	memset(&identity.grants, 0, sizeof(identity.grants));
 	rf_context_replace(&identity);
+	strlcpy(entry.reason, reason, sizeof(entry.reason));
+	entry.transaction = rf_context_transaction();
 	PG_RETURN_UUID_P((pg_uuid_t *) id);
 }
 
@@ -256,8 +183,9 @@ record(const EntryRequest *request, const char *sql, int nargs, Oid *types,
 }
 
 static void
-record_start(const EntryRequest *request)
+record_start(RfApart *apart)
 {
+	const EntryRequest *request = (const EntryRequest *) apart;
 	Oid			types[] = {UUIDOID, UUIDOID, TEXTOID, TEXTOID, TEXTOID, INT4OID};
 	Datum		values[6];
 
@@ -268,7 +196,7 @@ record_start(const EntryRequest *request)
 	values[2] = CStringGetTextDatum(rf_actor_name(request->actor));
 	values[3] = CStringGetTextDatum(request->login);
 	values[4] = CStringGetTextDatum(request->reason);
-	values[5] = Int32GetDatum(request->pid);
+	values[5] = Int32GetDatum(request->apart.pid);
 	record(request,
 		   "WITH interrupted AS ("
 		   " UPDATE ringfence_data.org_entries AS e"
@@ -307,63 +235,14 @@ record_end(const EntryRequest *request)
 		   lengthof(types), types, values);
 }
 
-/*
- * Settings of the database or the server that are meant for clients would end
- * the worker, or have it write nothing.
- */
-static void
-override_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"lock_timeout", LOCK_TIMEOUT},
-		{"default_transaction_read_only", "off"},
-		{"default_transaction_isolation", "read committed"},
-		{"row_security", "on"},
-		RF_SETTINGS_OF_17
-	};
-
-	for (int i = 0; i < (int) lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET,
-						PGC_S_OVERRIDE);
-}
-
 /* The worker: see the head of this file. */
 void
 rf_entry_main(Datum main_arg)
 {
-	dsm_segment *segment;
-	EntryRequest *shared;
-	EntryRequest request;
-	PGPROC	   *caller;
+	dsm_segment *segment = rf_apart_attach(main_arg, "recording an org entry");
+	EntryRequest request = *(EntryRequest *) dsm_segment_address(segment);
 
-	pqsignal(SIGTERM, die);
-	BackgroundWorkerUnblockSignals();
-	CurrentResourceOwner = ResourceOwnerCreate(NULL, "ringfence org entry");
-	segment = dsm_attach(DatumGetUInt32(main_arg));
-	if (segment == NULL)
-		proc_exit(0);			/* the caller gave up */
-	dsm_pin_mapping(segment);
-	shared = dsm_segment_address(segment);
-	request = *shared;
-
-	override_settings();
-	BackgroundWorkerInitializeConnectionByOid(request.database, InvalidOid, 0);
-	pgstat_report_activity(STATE_RUNNING, "recording an org entry");
-	PG_TRY();
-	{
-		record_start(&request);
-		pg_atomic_write_u32(&shared->state, ENTRY_DONE);
-	}
-	PG_CATCH();
-	{
-		pg_atomic_write_u32(&shared->state, ENTRY_FAILED);
-		PG_RE_THROW();
-	}
-	PG_END_TRY();
-	caller = BackendPidGetProc(request.pid);
-	if (caller != NULL)
-		SetLatch(&caller->procLatch);
-	dsm_detach(segment);
+	rf_apart_record(segment, record_start);
 
 	/* The end of a transaction is worth any wait. */
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);

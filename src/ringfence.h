@@ -20,6 +20,7 @@
 #define RF_MAX_AUDIENCES 8
 #define RF_NAME_BYTES 64		/* a role or party kind, with its NUL */
 #define RF_REQUEST_ID_BYTES 129 /* likewise */
+#define RF_MAX_REASON 1000
 
 /* Longest claims that are read at all, longest token, deepest nesting. */
 #define RF_MAX_CLAIMS 16384
@@ -92,8 +93,8 @@ typedef struct RfTokenHeader
 /* claims.c: never raises an error for what it is given */
 extern bool rf_claims_parse(const char *json, size_t len, int encoding,
 							RfClaims *claims);
-extern char *rf_json_field(const char *json, size_t len, int encoding,
-						   const char *name);
+extern bool rf_json_fields(const char *json, size_t len, int encoding,
+						   int n, const char *const *names, char **values);
 extern bool rf_uuid_parse(const char *string, RfUuid *uuid);
 extern bool rf_token_header_parse(const char *json, size_t len, int encoding,
 								  RfTokenHeader *header);
@@ -147,8 +148,22 @@ typedef struct RfJwtKey
 	char	   *audience;
 } RfJwtKey;
 
+/* audit.c */
+extern void rf_audit_init(void);
+
+/* audit_incarnation.c */
+extern int	rf_audit_incarnation(void);
+
+/* audit_log.c */
+extern void rf_audit_flush(void);
+
+/* audit_event.c */
+extern PGDLLEXPORT void rf_audit_event_main(Datum main_arg);
+
 /* caller.c */
 extern void rf_caller_init(void);
+extern const char *rf_request_id(void);
+extern bool rf_client_ip(Datum *address);
 
 /* context.c */
 extern void rf_context_init(void);
@@ -161,9 +176,13 @@ extern char *rf_context_serialize(const RfIdentity *identity);
 extern void rf_context_publish(void);
 extern bool rf_context_in_request(void);
 extern bool rf_session_is(const char *role);
+extern const RfIdentity *rf_context_peek(void);
 extern const char *rf_request_header(const char *name);
+extern bool rf_request_headers(int n, const char *const *names,
+							   char **values);
 
 /* directory.c */
+extern struct RelationData *rf_directory_open(const char *name, int lockmode);
 extern RfOrgStatus rf_directory_org(const RfUuid *org);
 extern bool rf_directory_find_org(Datum name, RfUuid *org);
 extern bool rf_directory_user(const RfUuid *user);
@@ -180,6 +199,7 @@ extern const char *rf_actor_name(RfActor actor);
 
 /* entry.c */
 extern PGDLLEXPORT void rf_entry_main(Datum main_arg);
+extern const char *rf_entry_reason(void);
 
 /* jwt.c */
 extern void rf_jwt_init(void);
@@ -199,8 +219,12 @@ extern void rf_planner_init(void);
 /* request.c */
 extern void rf_request_init(void);
 
+/* random.c */
+extern void rf_random(void *bytes, size_t len);
+
 /* uuid7.c */
 extern void rf_uuid7(RfUuid *uuid);
+extern int64 rf_uuid7_time(const RfUuid *uuid);
 extern char *rf_uuid_text(const RfUuid *uuid);
 
 #endif							/* FRONTEND */

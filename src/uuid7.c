@@ -10,6 +10,7 @@
 
 #include <time.h>
 
+#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/uuid.h"
@@ -38,11 +39,7 @@ rf_uuid7(RfUuid *uuid)
 		ns = last_ns + STEP_NS;
 	last_ns = ns;
 
-	if (!pg_strong_random(&uuid->data[8], 8))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
-
+	rf_random(&uuid->data[8], 8);
 	ms = (uint64) (ns / NS_PER_MS);
 	fraction = (uint32) ((ns % NS_PER_MS) * 4096 / NS_PER_MS);
 	for (int i = 0; i < 6; i++)
@@ -50,6 +47,20 @@ rf_uuid7(RfUuid *uuid)
 	uuid->data[6] = (unsigned char) (0x70 | fraction >> 8);
 	uuid->data[7] = (unsigned char) fraction;
 	uuid->data[8] = (uuid->data[8] & 0x3f) | 0x80;
+}
+
+/* The time in an identifier, in microseconds. */
+TimestampTz
+rf_uuid7_time(const RfUuid *uuid)
+{
+	uint64		ms = 0;
+	uint32		fraction;
+
+	for (int i = 0; i < 6; i++)
+		ms = ms << 8 | uuid->data[i];
+	fraction = (uint32) (uuid->data[6] & 0x0f) << 8 | uuid->data[7];
+	return (TimestampTz) (ms * 1000 + fraction * 1000 / 4096) -
+		(POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY;
 }
 
 /* The 36-character form, palloc'd. */

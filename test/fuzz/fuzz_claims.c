@@ -47,6 +47,7 @@ int
 LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 {
 	static const int encodings[] = {PG_UTF8, PG_LATIN1, PG_SQL_ASCII};
+	static const char *const names[] = {"x-request-id", "user-agent"};
 	char	   *json = pg_malloc(size + 1);
 
 	/* As the server has it: terminated, and valid in the encoding. */
@@ -56,7 +57,7 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	{
 		RfClaims	claims;
 		RfTokenHeader header;
-		char	   *value;
+		char	   *values[lengthof(names)];
 
 		if (rf_claims_parse(json, size, encodings[i], &claims))
 			check_claims(&claims);
@@ -68,8 +69,9 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 			require(!header.has_alg || strnlen(header.alg, RF_NAME_BYTES) < RF_NAME_BYTES);
 			require(!header.has_kid || strnlen(header.kid, RF_NAME_BYTES) < RF_NAME_BYTES);
 		}
-		value = rf_json_field(json, size, encodings[i], "x-request-id");
-		require(value == NULL || strlen(value) <= size);
+		rf_json_fields(json, size, encodings[i], lengthof(names), names, values);
+		for (int j = 0; j < (int) lengthof(names); j++)
+			require(values[j] == NULL || strlen(values[j]) <= size);
 	}
 	memory_reset();
 	return 0;
