@@ -21,12 +21,15 @@ BEGIN
 	LEFT JOIN pg_policy AS p ON c.classid = 'pg_policy'::regclass AND p.oid = c.objid
 	WHERE NOT c.in_extension
 		AND (p.oid IS NOT NULL OR c.object_type IN ('table', 'materialized view', 'foreign table'));
+	PERFORM ringfence.audit_altered(c.objid, c.objsubid)
+	FROM pg_event_trigger_ddl_commands() AS c
+	WHERE NOT c.in_extension AND c.command_tag = 'ALTER TABLE' AND c.object_type IN ('table', 'table column');
 END
 $$;
 ALTER FUNCTION ringfence.guard_ddl() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.guard_ddl() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.guard_ddl() IS
-	'event trigger function: notes tables for the check at commit';
+	'event trigger function: notes tables for the check at commit, and for the audit log what they are called now';
 
 CREATE FUNCTION ringfence.forget_dropped() RETURNS event_trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -38,6 +41,12 @@ BEGIN
 		USING pg_event_trigger_dropped_objects() AS d
 		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = t.relation;
 	END IF;
+	IF to_regclass('ringfence_data.columns') IS NOT NULL THEN
+		DELETE FROM ringfence_data.columns AS c
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = c.relation
+			AND (d.objsubid = 0 OR d.address_names[3] = c.column_name);
+	END IF;
 	-- A table that lost a policy, unless it is gone as well.
 	PERFORM ringfence.guard_table(t.rel)
 	FROM pg_event_trigger_dropped_objects() AS d
@@ -48,10 +57,10 @@ $$;
 ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
-	'event trigger function: takes dropped tables out of ringfence_data.tables, and notes those that lost a policy for the check at commit';
+	'event trigger function: takes dropped tables out of ringfence_data.tables, dropped columns out of ringfence_data.columns, and notes tables that lost a policy for the check at commit';
 
 -- What install() needs of a superuser, while it is the database owner's to call:
--- two fixed event triggers, and that ringfence_owner may make schemas (a right
+-- three fixed event triggers, and that ringfence_owner may make schemas (a right
 -- that a database cloned from a template does not inherit). The function stays
 -- with the superuser that made the extension and is ringfence_owner's alone.
 CREATE FUNCTION ringfence.prepare_database() RETURNS void
@@ -71,19 +80,26 @@ BEGIN
 		COMMENT ON EVENT TRIGGER ringfence_guard IS
 			'refuses unprotected tables in the schemas of ringfence_data.protected_schemas';
 	END IF;
+	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_audit') THEN
+		CREATE EVENT TRIGGER ringfence_audit ON ddl_command_end
+			WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE')
+			EXECUTE FUNCTION ringfence.audit_ddl();
+		COMMENT ON EVENT TRIGGER ringfence_audit IS
+			'has new partitions and children of audited tables audited';
+	END IF;
 	IF NOT EXISTS (SELECT FROM pg_event_trigger AS e WHERE e.evtname = 'ringfence_forget') THEN
 		CREATE EVENT TRIGGER ringfence_forget ON sql_drop
-			WHEN TAG IN ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY')
+			WHEN TAG IN ('DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY')
 			EXECUTE FUNCTION ringfence.forget_dropped();
 		COMMENT ON EVENT TRIGGER ringfence_forget IS
-			'takes dropped tables out of ringfence_data.tables, and minds dropped policies';
+			'takes dropped tables and columns out of ringfence_data.tables and ringfence_data.columns, and minds dropped policies';
 	END IF;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.prepare_database() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.prepare_database() TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.prepare_database() IS
-	'lets ringfence_owner make schemas in this database, and makes the event triggers ringfence_guard and ringfence_forget if they are missing; for install()';
+	'lets ringfence_owner make schemas in this database, and makes the event triggers ringfence_guard, ringfence_audit and ringfence_forget if they are missing; for install()';
 
 CREATE FUNCTION ringfence.protect_schema(schema_name name) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER

@@ -476,12 +476,16 @@ BEGIN
 		EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, ringfence_anon, ringfence_member, ringfence_operator', child);
 		EXECUTE format('REVOKE TRUNCATE ON %s FROM %s', child, (SELECT c.relowner::regrole FROM pg_class AS c WHERE c.oid = child));
 	END LOOP;
+	-- One whose event trigger did not fire has no audit triggers, or not all.
+	IF child IS NOT NULL AND ringfence.audit_arguments(rel) IS NOT NULL THEN
+		PERFORM ringfence.audit(rel, require_reason => NULL);
+	END IF;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.lock_children(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.lock_children(regclass) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.lock_children(regclass) IS
-	'forces row security without a policy on partitions and children, so that they can be reached through their parent only';
+	'forces row security without a policy on partitions and children, so that they can be reached through their parent only; has them audited if their parent is';
 
 CREATE FUNCTION ringfence.refuse_directory(rel regclass) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
@@ -554,12 +558,15 @@ BEGIN
 	PERFORM ringfence.set_table_grants(rel, row_class, access, columns);
 	PERFORM ringfence.lock_children(rel);
 	PERFORM ringfence.register_table(rel, row_class, access, columns);
+	IF to_regclass('ringfence_data.audit_log') IS NOT NULL AND NOT ringfence.is_audit_table(rel) THEN
+		PERFORM ringfence.audit(rel, CASE row_class WHEN 'org' THEN 'org_id' END, NULL);
+	END IF;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.protect(regclass, jsonb, text, name, jsonb) IS
-	'makes a table safe for tenants: org_id, keys led by it, row security in force, policies and grants from an access matrix ({"owner,admin": "all", "client": "select where client_id is client"}); row class org, user (user_id), reference (read by all, written by operators) or system (no tenant); columns can limit a command for every tenant ({"update": ["due_date", "notes"]}); repeatable; a NULL owner keeps the table''s own; 22023, 42809, 55000';
+	'makes a table safe for tenants: org_id, keys led by it, row security in force, policies and grants from an access matrix ({"owner,admin": "all", "client": "select where client_id is client"}); row class org, user (user_id), reference (read by all, written by operators) or system (no tenant); columns can limit a command for every tenant ({"update": ["due_date", "notes"]}); its changes are audited; repeatable; a NULL owner keeps the table''s own; 22023, 42809, 55000';
 
 CREATE FUNCTION ringfence.unprotect(rel regclass) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
@@ -574,12 +581,13 @@ BEGIN
 	EXECUTE format('ALTER TABLE %s NO FORCE ROW LEVEL SECURITY', rel);
 	EXECUTE format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY', rel);
 	PERFORM ringfence.register_table(rel, NULL, NULL);
+	PERFORM ringfence.unaudit(rel);
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.unprotect(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.unprotect(regclass) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.unprotect(regclass) IS
-	'takes a table out of the tenants'' reach and removes its row security; columns, keys and rows stay; refused at commit (42501) in a schema that admits only protected tables';
+	'takes a table out of the tenants'' reach and removes its row security and its auditing; columns, keys, rows and records stay; refused at commit (42501) in a schema that admits only protected tables';
 
 CREATE FUNCTION ringfence.has_rows(rel regclass) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT

@@ -1,6 +1,7 @@
 -- verify(): what is wrong with the isolation of this database, and the SQL that
--- rights it. The checks are in verify_tables.sql, verify_keys.sql and
--- verify_reach.sql; here are those of the database itself, and verify().
+-- rights it. The checks are in verify_tables.sql, verify_keys.sql,
+-- verify_reach.sql and verify_audit.sql; here are those of the database itself,
+-- and verify().
 
 -- For each major version the first release that has every fix so far of a hole
 -- through which SQL that a tenant may run gets around row security. All the
@@ -63,7 +64,7 @@ BEGIN ATOMIC
 	-- The guard is only as good as the triggers that call it.
 	SELECT 'error', CASE WHEN e.oid IS NULL THEN 'guard_missing' WHEN e.evtenabled IN ('D', 'R') THEN 'guard_disabled' ELSE 'guard_altered' END,
 		w.name,
-		'tables appear in and vanish from protected schemas without a check',
+		'tables appear in and vanish from protected schemas without a check, or new partitions without an audit',
 		CASE
 			WHEN e.oid IS NULL THEN 'SELECT ringfence.prepare_database();'
 			WHEN e.evtenabled IN ('D', 'R') THEN format('ALTER EVENT TRIGGER %I ENABLE;', w.name)
@@ -73,7 +74,8 @@ BEGIN ATOMIC
 		('ringfence_guard', 'ddl_command_end', 'ringfence.guard_ddl()',
 			ARRAY['CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE', 'CREATE MATERIALIZED VIEW',
 				'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA', 'CREATE POLICY', 'ALTER POLICY']),
-		('ringfence_forget', 'sql_drop', 'ringfence.forget_dropped()', ARRAY['DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY'])
+		('ringfence_audit', 'ddl_command_end', 'ringfence.audit_ddl()', ARRAY['CREATE TABLE', 'ALTER TABLE']),
+		('ringfence_forget', 'sql_drop', 'ringfence.forget_dropped()', ARRAY['DROP TABLE', 'ALTER TABLE', 'DROP SCHEMA', 'DROP OWNED', 'DROP POLICY'])
 	) AS w (name, event, function, tags)
 	LEFT JOIN pg_catalog.pg_event_trigger AS e ON e.evtname = w.name
 	WHERE to_regclass('ringfence_data.tables') IS NOT NULL
@@ -161,6 +163,10 @@ BEGIN ATOMIC
 		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_grants() AS r
 		UNION ALL
 		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_functions() AS r
+		UNION ALL
+		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audited() AS r
+		UNION ALL
+		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audit_log() AS r
 	) AS f
 	ORDER BY array_position(ARRAY['error', 'warning', 'info'], f.severity), f.code, f.object;
 END;

@@ -82,6 +82,46 @@ rf_find_setting(const char *name)
 #define rf_primary_key_index(rel) RelationGetPrimaryKeyIndex(rel)
 #endif
 
+/* Generated columns that are computed when read: new in 18. */
+#if PG_VERSION_NUM >= 180000
+#define rf_is_virtual(att) ((att)->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+#else
+#define rf_is_virtual(att) false
+#endif
+
+/* ExecInsertIndexTuples() can skip all but summarizing indexes: new in 16. */
+#if PG_VERSION_NUM >= 160000
+#define rf_insert_index_tuples(target, slot, estate) \
+	((void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, \
+								  NIL, false))
+#else
+#define rf_insert_index_tuples(target, slot, estate) \
+	((void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, \
+								  NIL))
+#endif
+
+/* An index may have something to let go of after insertions: new in 17. */
+#if PG_VERSION_NUM >= 170000
+#define rf_index_insert_cleanup(index, info) index_insert_cleanup(index, info)
+#else
+#define rf_index_insert_cleanup(index, info) ((void) 0)
+#endif
+
+/* simple_heap_update() tells which indexes need an entry: new in 16. */
+#ifdef HEAPAM_H
+static inline void
+rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	simple_heap_update(rel, tid, tuple, &indexes);
+#else
+	simple_heap_update(rel, tid, tuple);
+#endif
+}
+#endif
+
 /* varatt.h holds what postgres.h had: new in 16. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -93,6 +133,51 @@ rf_find_setting(const char *name)
 	PG_MODULE_MAGIC_EXT(.name = "ringfence", .version = RINGFENCE_VERSION)
 #else
 #define RF_MODULE_MAGIC PG_MODULE_MAGIC
+#endif
+
+/* A scan for a bitmap counts for EXPLAIN if asked to: new in 18. */
+#ifdef GENAM_H
+#if PG_VERSION_NUM >= 180000
+#define rf_index_beginscan_bitmap(index, snapshot, nkeys) \
+	index_beginscan_bitmap(index, snapshot, NULL, nkeys)
+#else
+#define rf_index_beginscan_bitmap(index, snapshot, nkeys) \
+	index_beginscan_bitmap(index, snapshot, nkeys)
+#endif
+#endif
+
+/* Private iterators of a bitmap, which fill what they are given: new in 18. */
+#ifdef TIDBITMAP_H
+#if PG_VERSION_NUM >= 180000
+typedef TBMPrivateIterator * RfPageIterator;
+#define rf_pages_begin(iterator, pages) \
+	(*(iterator) = tbm_begin_private_iterate(pages))
+#define rf_pages_end(iterator) tbm_end_private_iterate(*(iterator))
+#else
+typedef TBMIterator *RfPageIterator;
+#define rf_pages_begin(iterator, pages) \
+	(*(iterator) = tbm_begin_iterate(pages))
+#define rf_pages_end(iterator) tbm_end_iterate(*(iterator))
+#endif
+
+static inline bool
+rf_pages_next(RfPageIterator * iterator, BlockNumber *page)
+{
+#if PG_VERSION_NUM >= 180000
+	TBMIterateResult result;
+
+	if (!tbm_private_iterate(*iterator, &result))
+		return false;
+	*page = result.blockno;
+#else
+	TBMIterateResult *result = tbm_iterate(*iterator);
+
+	if (result == NULL)
+		return false;
+	*page = result->blockno;
+#endif
+	return true;
+}
 #endif
 
 #endif							/* FRONTEND */

@@ -15,10 +15,12 @@
 
 #include "compat.h"
 #include "ringfence.h"
+#include "seal.h"
 
 RF_MODULE_MAGIC;
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
+static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
 
 extern PGDLLEXPORT void _PG_init(void);
 
@@ -38,6 +40,34 @@ start_executor(QueryDesc *queryDesc, int eflags)
 		standard_ExecutorStart(queryDesc, eflags);
 }
 
+/*
+ * Is the end of a statement also that of its triggers? Not if the statement
+ * around it fires them: the check or cascade of a foreign key. A plain SELECT,
+ * which has none, carries the same flag.
+ */
+static bool
+has_fired_triggers(const QueryDesc *queryDesc)
+{
+	const PlannedStmt *stmt = queryDesc->plannedstmt;
+
+	return !(queryDesc->estate->es_top_eflags & EXEC_FLAG_SKIP_TRIGGERS) ||
+		(queryDesc->operation == CMD_SELECT && stmt->rowMarks == NIL &&
+		 !stmt->hasModifyingCTE);
+}
+
+/* Acts after the chain: what was recorded is there for the next statement. */
+static void
+finish_executor(QueryDesc *queryDesc)
+{
+	if (prev_ExecutorFinish)
+		prev_ExecutorFinish(queryDesc);
+	else
+		standard_ExecutorFinish(queryDesc);
+
+	if (has_fired_triggers(queryDesc))
+		rf_audit_flush();
+}
+
 Datum
 ringfence_library_version(PG_FUNCTION_ARGS)
 {
@@ -51,10 +81,14 @@ _PG_init(void)
 	rf_session_init();
 	rf_caller_init();
 	rf_jwt_init();
+	rf_audit_init();
+	rf_signing_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
 	rf_planner_init();
 	rf_request_init();
 	prev_ExecutorStart = ExecutorStart_hook;
 	ExecutorStart_hook = start_executor;
+	prev_ExecutorFinish = ExecutorFinish_hook;
+	ExecutorFinish_hook = finish_executor;
 }

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
@@ -131,7 +132,10 @@ check_statement(Node *statement)
 	}
 }
 
-/* Acts before the chain; the statement isn't looked at afterwards. */
+/*
+ * Acts before the chain, and writes the records of COPY and TRUNCATE after it;
+ * the statement isn't looked at then.
+ */
 static void
 check_utility(PlannedStmt *pstmt, const char *queryString,
 			  bool readOnlyTree, ProcessUtilityContext context,
@@ -145,6 +149,8 @@ check_utility(PlannedStmt *pstmt, const char *queryString,
 	else
 		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context,
 								params, queryEnv, dest, qc);
+	if (IsTransactionState())
+		rf_audit_flush();
 }
 
 static bool

@@ -16,14 +16,16 @@ top=$(cd "$(dirname "$0")/../.." && pwd)
 . "$top/test/lib/common.sh"
 rounds=${BENCH_ROUNDS:-15}
 run_ms=${BENCH_MS:-300}
+clients=1
 
 run_psql() {
 	psql -X -q -A -t -v ON_ERROR_STOP=1 "$@"
 }
 
-# A server with the extension and core in PGDATABASE, and a folder for scripts of
-# pgbench. Durability is off, so that what is measured is the work and not the disk;
-# nothing is vacuumed meanwhile.
+# bench_server [SETTING...]: a server with the extension and core in PGDATABASE, and
+# a folder for scripts of pgbench. Durability is off, so that what is measured is the
+# work and not the disk, unless the settings say otherwise; nothing is vacuumed
+# meanwhile. The settings are for a cluster of its own only.
 bench_server() {
 	if [ -z "${PGHOST:-}" ]; then
 		if [ -z "${BENCH_WORK:-}" ]; then
@@ -44,7 +46,7 @@ bench_server() {
 		export PGHOST PGPORT=54328 PGUSER=postgres PGDATABASE=postgres
 		PGHOST=$(socket_dir "$BENCH_WORK")
 		make_cluster "$BENCH_WORK/data" "$PGHOST" "$PGPORT" 'fsync = off' 'full_page_writes = off' \
-			'synchronous_commit = off' 'shared_buffers = 1GB' 'max_wal_size = 4GB' 'autovacuum = off' || exit 1
+			'synchronous_commit = off' 'shared_buffers = 1GB' 'max_wal_size = 4GB' 'autovacuum = off' "$@" || exit 1
 		start_cluster "$BENCH_WORK/data" "$BENCH_WORK/server.log" || exit 1
 	fi
 	scripts=$(mktemp -d)
@@ -70,20 +72,20 @@ bench_conditions() {
 	printf '%s cores, %s\n' "$(nproc)" "$(date +%Y-%m-%d)"
 }
 
-# run_pgbench USER SCRIPT [OPTION...]: milliseconds of a transaction, on average. The
-# first run of a script lasts a second; the following as many transactions as it
-# then takes for BENCH_MS.
+# run_pgbench USER SCRIPT [OPTION...]: milliseconds of a transaction, on average, or
+# from one to the next where there are several clients at once, as many as the
+# variable clients says. The first run of a script lasts a second; each of the
+# following as many transactions as, by the run before, take BENCH_MS.
 run_pgbench() {
 	local user=$1 script=$2 output ms amount=(-T 1)
 	shift 2
 	[ ! -f "$script.times" ] || amount=(-t "$(<"$script.times")")
-	output=$(pgbench -n -M prepared -U "$user" "${amount[@]}" -f "$script" "$@" 2>&1) || {
+	output=$(pgbench -n -M prepared -c "$clients" -U "$user" "${amount[@]}" -f "$script" "$@" 2>&1) || {
 		printf '%s\n' "$output" >&2
 		return 1
 	}
 	ms=$(awk '/^tps = / { printf "%.6f\n", 1000 / $3 }' <<<"$output")
-	[ -f "$script.times" ] ||
-		awk -v ms="$ms" -v run="$run_ms" 'BEGIN { print 1 + int(run / ms) }' >"$script.times"
+	awk -v ms="$ms" -v run="$run_ms" -v n="$clients" 'BEGIN { print 1 + int(run / ms / n) }' >"$script.times"
 	printf '%s\n' "$ms"
 }
 

@@ -173,10 +173,14 @@ make_cluster() {
 	local data=$1 socket=$2 port=$3
 	shift 3
 	initdb -D "$data" -U postgres -A trust -E UTF8 --no-locale -N >/dev/null || return 1
+	# A key for the seal of the audit log; everybody knows it.
+	(umask 077 && printf '%s\n' '-----BEGIN PRIVATE KEY-----' \
+		MC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f \
+		'-----END PRIVATE KEY-----' >"$data/audit_key.pem") || return 1
 	{
 		printf '%s\n' "listen_addresses = ''" "unix_socket_directories = '$socket'" "port = $port" \
 			"max_connections = 60" "max_prepared_transactions = 5" "log_line_prefix = '%m [%p] %q%u@%d '" \
-			"timezone = 'UTC'"
+			"timezone = 'UTC'" "ringfence.audit_key_file = 'audit_key.pem'"
 		[ $# -eq 0 ] || printf '%s\n' "$@"
 	} >>"$data/postgresql.conf"
 }

@@ -10,6 +10,8 @@ INSERT INTO reviewed (function)
 SELECT to_regproc(r.name)
 	FROM (VALUES
 		('ringfence.adopt_refuse_unassigned'),
+		('ringfence.audit_ddl'),
+		('ringfence.audit_present_row'),
 		('ringfence.create_policies'),
 		('ringfence.lead_key_with_org'),
 		('ringfence.foreign_key_problems'),

@@ -64,7 +64,7 @@ SELECT results_eq($$SELECT convalidated, pg_get_constraintdef(oid) FROM pg_const
 SELECT col_is_unique('shop', 'customers', ARRAY['org_id', 'id'], 'and a key that others can reference');
 SELECT is(ringfence.row_class('shop.customers'), 'org', 'the table is protected');
 SELECT table_owner_is('shop', 'customers', 'ringfence_owner', 'and belongs to ringfence_owner');
-SELECT triggers_are('shop', 'customers', ARRAY[]::name[], 'no trigger is left');
+SELECT triggers_are('shop', 'customers', ARRAY['ringfence_audit', 'ringfence_audit_truncate'], 'no trigger is left but those of the audit log');
 SELECT is((SELECT count(*) FROM pg_constraint WHERE conname = 'ringfence_adopt'), 0::bigint, 'nor a check');
 SELECT throws_ok($$CALL ringfence.adopt('shop.customers', org => pg_temp.id('a'))$$, '55000', 'table shop.customers is already protected', 'once is enough');
 

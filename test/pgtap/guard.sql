@@ -124,7 +124,7 @@ SELECT pg_temp.refused('CREATE TABLE shop.u (id uuid)', 'shop.u', 'protected aga
 
 -- The DBA's own way past it.
 
-SELECT is((SELECT array_agg(evtenabled ORDER BY evtname) FROM pg_event_trigger WHERE evtname LIKE 'ringfence\_%'), '{O,O}', 'the event triggers are enabled the ordinary way');
+SELECT is((SELECT array_agg(evtenabled ORDER BY evtname) FROM pg_event_trigger WHERE evtname LIKE 'ringfence\_%'), '{O,O,O}', 'the event triggers are enabled the ordinary way');
 SELECT pg_temp.admitted('SET session_replication_role = replica; CREATE TABLE shop.loaded (id uuid); RESET session_replication_role',
 	'so a superuser who loads data as a replica is let be');
 

@@ -16,6 +16,14 @@ INSERT INTO ringfence_data.org_entries (org_id, actor, login, reason, pid)
 SELECT o.id, 'operator', 'regress_operator', 'a row to reach for', 1
 	FROM ringfence_data.orgs AS o;
 SELECT ringfence.add_jwt_key('matrix') \g /dev/null
+SET LOCAL session_replication_role = replica;
+INSERT INTO ringfence_data.audit_blocks (number, incarnation, snapshot, sealed_at, records, nonce, root, entries, previous, details, hash, key_id, signature)
+VALUES (1, 1, pg_current_snapshot(), now(), 1, '', '', '', '', '', '', '', '');
+INSERT INTO ringfence_data.audit_keys (key_id, public_key, added_at) VALUES ('', '', now());
+INSERT INTO ringfence_data.audit_head (singleton, number, hash, stated_at, key_id, signature) VALUES (true, 1, '', now(), '', '');
+INSERT INTO ringfence_data.audit_block_orgs (org_id, block, records, root) SELECT o.id, 1, 1, '' FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.audit_leaves (org_id, block, part, leaves) SELECT o.id, 1, 0, '' FROM ringfence_data.orgs AS o;
+SET LOCAL session_replication_role = origin;
 
 -- The demo database, whole.
 
@@ -49,6 +57,8 @@ SELECT is_empty($$
 		WHERE m.attempts = 0 AND NOT (
 			m.role = 'ringfence_owner' AND (m.object IN ('ringfence_data.users', 'ringfence_v1.me', 'ringfence_v1.members')
 				OR m.object::regclass IN (SELECT t.relation FROM ringfence_data.tables AS t WHERE t.row_class = 'system')))
+			-- Partitions for months to come.
+			AND NOT (m.object LIKE 'ringfence_data.audit_log\_%' AND m.detail LIKE '%there is no row to reach')
 $$, 'nothing was left out but what a role is meant to reach');
 SELECT results_eq($$
 	SELECT m.detail FROM matrix AS m

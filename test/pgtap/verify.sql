@@ -3,7 +3,7 @@
 -- finding's own "fix" has run.
 BEGIN;
 SET LOCAL client_min_messages = error;
-SELECT plan(222);
+SELECT plan(253);
 
 -- What verify() says now, but for the server that the tests happen to run on;
 -- verify_server() is asked about others at the end.
@@ -217,7 +217,9 @@ SELECT * FROM pg_temp.defect('a foreign key without an index', 'DROP INDEX shop.
 SELECT * FROM pg_temp.defect('a foreign key that is not checked', 'ALTER TABLE shop.orders DISABLE TRIGGER ALL',
 	'error foreign_key_disabled: orders_org_id_customer_id_fkey ON shop.orders',
 	'error foreign_key_disabled: orders_org_id_fkey ON shop.orders',
-	'error foreign_key_disabled: orders_org_id_number_fkey ON shop.orders');
+	'error foreign_key_disabled: orders_org_id_number_fkey ON shop.orders',
+	'warning trigger_disabled: ringfence_audit ON shop.orders',
+	'warning trigger_disabled: ringfence_audit_truncate ON shop.orders');
 
 -- Unique keys and indexes.
 
@@ -395,6 +397,55 @@ SELECT * FROM pg_temp.defect('a login with its members'' rights at all times',
 SELECT * FROM pg_temp.defect('a login that signs in with tokens and can become a superuser',
 	'CREATE ROLE regress_verify_reports LOGIN IN ROLE ringfence_member; GRANT regress_verify_super TO regress_verify_reports',
 	'error role_bypasses_rls: regress_verify_super');
+
+-- The audit log.
+
+SELECT * FROM pg_temp.defect('a table that is not audited', 'SELECT ringfence.unaudit(''shop.orders'')',
+	'warning table_not_audited: shop.orders');
+SELECT * FROM pg_temp.defect('a table of which TRUNCATE is not recorded', 'DROP TRIGGER ringfence_audit_truncate ON shop.orders',
+	'warning table_not_audited: shop.orders');
+SELECT * FROM pg_temp.defect('a trigger that records some changes only',
+	'DROP TRIGGER ringfence_audit ON shop.orders; CREATE TRIGGER ringfence_audit AFTER INSERT OR UPDATE OR DELETE ON shop.orders FOR EACH ROW WHEN (pg_trigger_depth() > 0) EXECUTE FUNCTION ringfence.audit_row(''org_id'')',
+	'warning table_not_audited: shop.orders');
+SELECT * FROM pg_temp.defect('a trigger that does not see DELETE',
+	'DROP TRIGGER ringfence_audit ON shop.orders; CREATE TRIGGER ringfence_audit AFTER INSERT OR UPDATE ON shop.orders FOR EACH ROW EXECUTE FUNCTION ringfence.audit_row(''org_id'')',
+	'warning table_not_audited: shop.orders');
+SELECT * FROM pg_temp.defect('changes recorded as nobody''s', 'SELECT ringfence.audit(''shop.orders'', '''')',
+	'error audit_org_wrong: shop.orders');
+SELECT * FROM pg_temp.defect('a partition whose trigger does not fire', 'ALTER TABLE shop.events_2026 DISABLE TRIGGER ringfence_audit',
+	'warning table_not_audited: shop.events_2026');
+SELECT * FROM pg_temp.defect('core''s own table that is not audited', 'DROP TRIGGER ringfence_audit ON ringfence_data.memberships',
+	'warning table_not_audited: ringfence_data.memberships');
+SELECT * FROM pg_temp.defect('an audit log that its owner may write', 'GRANT INSERT, DELETE ON ringfence_data.audit_log TO ringfence_owner',
+	'error audit_log_writable: ringfence_data.audit_log');
+SELECT * FROM pg_temp.defect('a column of it that jobs may write', 'GRANT UPDATE (reason) ON ringfence_data.audit_log TO ringfence_jobs',
+	'error audit_log_writable: ringfence_data.audit_log');
+SELECT * FROM pg_temp.defect('a part of it that may be written', 'GRANT UPDATE ON ringfence_data.audit_relations TO ringfence_jobs',
+	'error audit_log_writable: ringfence_data.audit_relations');
+SELECT * FROM pg_temp.defect('one that could be emptied', 'GRANT TRUNCATE ON ringfence_data.audit_log TO ringfence_owner',
+	'warning owner_truncates: ringfence_data.audit_log');
+SELECT * FROM pg_temp.defect('a part of it that refuses nothing', 'DROP TRIGGER ringfence_audit_refuse ON ringfence_data.audit_incarnations',
+	'error audit_refuse_missing: ringfence_data.audit_incarnations');
+SELECT set_config('test.partition', to_char(now() AT TIME ZONE 'UTC', '"ringfence_data.audit_log_"YYYYMM'), true);
+SELECT * FROM pg_temp.defect('a partition of it that refuses nothing', format('ALTER TABLE %s DISABLE TRIGGER ringfence_audit_refuse', current_setting('test.partition')),
+	'error audit_refuse_missing: ' || current_setting('test.partition'));
+SELECT * FROM pg_temp.defect('no partition for the next month',
+	format('DROP TABLE %s', to_char((now() AT TIME ZONE 'UTC') + interval '1 month', '"ringfence_data.audit_log_"YYYYMM')),
+	'warning audit_partition_missing: ' || to_char((now() AT TIME ZONE 'UTC') + interval '1 month', '"ringfence_data.audit_log_"YYYYMM'));
+SELECT ringfence.label('shop.orders', 'customer_code', 'personal');
+ALTER EVENT TRIGGER ringfence_forget DISABLE;
+ALTER TABLE shop.orders DROP COLUMN customer_code;
+ALTER EVENT TRIGGER ringfence_forget ENABLE;
+SELECT * FROM pg_temp.defect('a label for nothing', 'SELECT 1', 'warning label_stale: shop.orders.customer_code');
+SAVEPOINT unsealed;
+SET LOCAL session_replication_role = replica;
+INSERT INTO ringfence_data.audit_blocks (number, incarnation, snapshot, sealed_at, records, nonce, root, entries, previous, details, hash, key_id, signature)
+VALUES (1, 1, pg_current_snapshot(), now() - interval '2 days', 1, '', '', '', '', '', '', '', '');
+SET LOCAL session_replication_role = origin;
+SELECT set_eq('SELECT f FROM pg_temp.findings() AS f', ARRAY['info audit_not_sealed: ringfence_data.audit_log']
+	|| CASE WHEN ringfence.audit_key_usable() THEN '{}' ELSE ARRAY['warning audit_key_missing: ringfence.audit_key_file'] END,
+	'a log that is no longer sealed');
+ROLLBACK TO unsealed;
 
 -- The database.
 

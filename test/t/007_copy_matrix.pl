@@ -78,7 +78,13 @@ $callers{'an owner with the claims of another organization'} = [
 	'regress_web', "SELECT set_config('role', 'ringfence_member', true), set_config('request.jwt.claims', '"
 	  . claims(BIRCH, OWNER_OF->{ +ALDER }) . "', true) \\g /dev/null", qr/$foreign|$tenants/ ];
 
-my $before = fingerprint($node, 'app');
+# What happens to a table beside its rows, entries of operators included, is in the
+# audit log, which is let be.
+sub rows
+{
+	return join "\n", grep { !/^ringfence_data\.audit_/ } split /\n/, fingerprint($node, 'app');
+}
+my $before = rows();
 my ($attempts, $served, @leaks) = (0, 0);
 for my $name (sort keys %callers)
 {
@@ -117,7 +123,7 @@ for my $name (sort keys %callers)
 	}
 }
 $node->safe_psql('app', 'DELETE FROM ringfence_data.org_entries');
-is(fingerprint($node, 'app'), $before, 'no row came or went');
+is(rows(), $before, 'no row came or went');
 cmp_ok($served, '>', 50, 'callers do get their own rows');
 note($_) for @leaks;
 diag("COPY: $attempts attempts, " . @leaks . " leaks");

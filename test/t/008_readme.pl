@@ -2,19 +2,33 @@
 # gives what is printed below it: each page in a cluster of its own, its blocks
 # of sql in one session, each block's output in the block of text that follows.
 # A block without one must raise no error. Keys that are made anew at each run
-# are compared by their form.
+# are compared by their form. A key to seal the audit log with is configured.
 
 use strict;
 use warnings;
 use FindBin;
 use lib "$FindBin::Bin/../lib";
 use IPC::Run;
+use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $top = "$FindBin::Bin/../..";
 my $fence = qr/^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```\n)?/ms;
+
+# An Ed25519 private key, as "openssl genpkey" writes it.
+sub make_audit_key
+{
+	my ($file) = @_;
+	open(my $random, '<:raw', '/dev/urandom') or die "could not read random bytes: $!";
+	read($random, my $seed, 32) == 32 or die 'could not read random bytes';
+	close $random;
+	my $der = pack('H*', '302e020100300506032b657004220420') . $seed;
+	append_to_file($file, "-----BEGIN PRIVATE KEY-----\n" . encode_base64($der) . "-----END PRIVATE KEY-----\n");
+	chmod 0600, $file or die "could not set the mode of $file: $!";
+	return;
+}
 
 # What a reader would see, less what differs from run to run.
 sub comparable
@@ -38,6 +52,8 @@ sub run_page
 
 	my $node = PostgreSQL::Test::Cluster->new($page =~ s/\W/_/gr);
 	$node->init;
+	make_audit_key($node->basedir . '/audit.pem');
+	$node->append_conf('postgresql.conf', "ringfence.audit_key_file = '" . $node->basedir . "/audit.pem'");
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE DATABASE app');
 	my $script = '';
@@ -65,6 +81,6 @@ sub run_page
 	return;
 }
 
-run_page($_) for qw(README.md doc/context.md doc/core.md doc/isolation.md doc/operations.md);
+run_page($_) for qw(README.md doc/audit.md doc/context.md doc/core.md doc/isolation.md doc/operations.md);
 
 done_testing();

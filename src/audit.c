@@ -1,0 +1,587 @@
+/*
+ * audit.c: what changed.
+ *
+ * A row trigger makes one record of each changed row, with the columns that
+ * changed. It is AFTER, so that it sees what was stored: after defaults,
+ * generated columns and other triggers. Rows that a foreign key's cascade, a
+ * CTE, MERGE, ON CONFLICT, COPY or a deferred trigger changed come by the same
+ * way.
+ *
+ * A row whose key changes is another row from then on, and so is one that moves
+ * to another organization: it is recorded as deleted and inserted, as
+ * PostgreSQL does with one that moves between partitions. An UPDATE that changes
+ * nothing leaves no record.
+ *
+ * Memory: a record is put together in the trigger's own context and buffers of
+ * this file, and copied by rf_audit_append().
+ */
+#include "postgres.h"
+
+#include <openssl/evp.h>
+
+#include "access/detoast.h"
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "miscadmin.h"
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/bytea.h"
+#include "utils/datum.h"
+#include "utils/float.h"
+#include "utils/guc.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/pg_locale.h"
+#include "utils/rel.h"
+#include "utils/uuid.h"
+
+#include "audit.h"
+#include "compat.h"
+
+PG_FUNCTION_INFO_V1(ringfence_audit_row);
+
+/* Values above it are recorded as their size and digest. */
+#define VALUE_LIMIT (64 * 1024 * 1024)
+#define TIGHT_VALUE_LIMIT (64 * 1024)
+#define ROW_LIMIT (200 * 1024 * 1024)
+
+/* A buffer that grew beyond this is freed when its record is done. */
+#define KEPT_BYTES (64 * 1024)
+
+#define SALT_BYTES 16
+#define SALT_TEXT 24			/* in base64 */
+
+/* Where old and new are written, in mcxt, never freed but for their size. */
+typedef struct Buffers
+{
+	StringInfoData old;
+	StringInfoData new;
+}			Buffers;
+
+/*
+ * "busy" while a record is put together: a cast to json may run a statement that
+ * makes another one, which brings buffers of its own. An error leaves it set
+ * until the transaction ends.
+ */
+static struct
+{
+	bool		busy;
+	Buffers		buffers;
+	MemoryContext mcxt;
+}			work;
+
+/* What belongs to no organization. */
+static RfUuid no_org;
+
+/* Texts of operations; made once, in work.mcxt. */
+static Datum operations[OPERATIONS];
+
+/* --- What changed --- */
+
+/* Do the bytes of two values differ, detoasted? */
+static bool
+differs(const RfAuditField *field, Datum a, Datum b)
+{
+	if (field->typbyval)
+		return a != b;
+	if (field->typlen == -1)
+	{
+		struct varlena *va = (struct varlena *) DatumGetPointer(a);
+		struct varlena *vb = (struct varlena *) DatumGetPointer(b);
+
+		/* Also equal pointers to TOAST, which an UPDATE keeps. */
+		if (VARSIZE_ANY(va) == VARSIZE_ANY(vb) &&
+			memcmp(va, vb, VARSIZE_ANY(va)) == 0)
+			return false;
+	}
+	return !datum_image_eq(a, b, false, field->typlen);
+}
+
+/* Chooses the columns that an UPDATE changed; says how many. */
+static int
+choose_changed(RfAuditPlan *plan, TupleTableSlot *old, TupleTableSlot *new)
+{
+	int			n = 0;
+
+	for (int i = 0; i < plan->nfields; i++)
+	{
+		int			att = plan->fields[i].attno - 1;
+
+		plan->chosen[i] = old->tts_isnull[att] != new->tts_isnull[att] ||
+			(!old->tts_isnull[att] &&
+			 differs(&plan->fields[i], old->tts_values[att],
+					 new->tts_values[att]));
+		n += plan->chosen[i];
+	}
+	return n;
+}
+
+/* Chooses the columns that have a value. */
+static void
+choose_present(RfAuditPlan *plan, TupleTableSlot *slot)
+{
+	for (int i = 0; i < plan->nfields; i++)
+		plan->chosen[i] = !slot->tts_isnull[plan->fields[i].attno - 1];
+}
+
+static bool
+changes_identity(const RfAuditPlan *plan)
+{
+	for (int i = 0; i < plan->nfields; i++)
+		if (plan->fields[i].is_key && plan->chosen[i])
+			return true;
+	return false;
+}
+
+/* --- Its parts --- */
+
+static void
+write_value(RfJsonObject *object, RfAuditField *field, TupleTableSlot *slot,
+			Size limit)
+{
+	int			att = field->attno - 1;
+
+	if (slot->tts_isnull[att])
+		rf_json_null(object);
+	else if (field->label == LABEL_SECRET)
+		rf_json_string(object, "[secret]", strlen("[secret]"));
+	else
+		rf_json_value(object, field, slot->tts_values[att], limit);
+}
+
+/*
+ * The chosen columns of one side as jsonb, without the personal ones and the
+ * org's, which the record has; NULL if there is none. In the buffer.
+ */
+static Jsonb *
+write_side(RfAuditPlan *plan, TupleTableSlot *slot, StringInfo buf, Size limit)
+{
+	RfJsonObject object;
+	int			n = 0;
+
+	for (int i = 0; i < plan->nfields; i++)
+		n += plan->chosen[i] && !plan->fields[i].apart;
+	if (n == 0)
+		return NULL;
+	rf_json_begin(&object, buf, n);
+	for (int i = 0; i < plan->nfields; i++)
+		if (plan->chosen[i] && !plan->fields[i].apart)
+			rf_json_key(&object, plan->fields[i].name, plan->fields[i].name_len);
+	for (int i = 0; i < plan->nfields; i++)
+		if (plan->chosen[i] && !plan->fields[i].apart)
+			write_value(&object, &plan->fields[i], slot, limit);
+	return rf_json_end(&object);
+}
+
+/* {"salt": base64, "value": ...} */
+static Jsonb *
+salted(RfAuditField *field, TupleTableSlot *slot, Size limit)
+{
+	RfJsonObject object;
+	StringInfoData buf;
+	unsigned char salt[SALT_BYTES];
+	unsigned char encoded[SALT_TEXT + 1];
+
+	rf_random(salt, sizeof(salt));
+	(void) EVP_EncodeBlock(encoded, salt, sizeof(salt));
+	initStringInfo(&buf);
+	rf_json_begin(&object, &buf, 2);
+	rf_json_key(&object, "salt", 4);
+	rf_json_key(&object, "value", 5);
+	rf_json_string(&object, (char *) encoded, SALT_TEXT);
+	write_value(&object, field, slot, limit);
+	return rf_json_end(&object);
+}
+
+/* The personal columns of one side; NULL if none is chosen. */
+static Jsonb *
+write_personal_side(RfAuditPlan *plan, TupleTableSlot *slot, Size limit)
+{
+	RfJsonObject object;
+	StringInfoData buf;
+	int			n = 0;
+
+	for (int i = 0; i < plan->nfields; i++)
+		n += plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL;
+	if (slot == NULL || n == 0)
+		return NULL;
+	initStringInfo(&buf);
+	rf_json_begin(&object, &buf, n);
+	for (int i = 0; i < plan->nfields; i++)
+		if (plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL)
+			rf_json_key(&object, plan->fields[i].name, plan->fields[i].name_len);
+	for (int i = 0; i < plan->nfields; i++)
+		if (plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL)
+			rf_json_jsonb(&object, salted(&plan->fields[i], slot, limit));
+	return rf_json_end(&object);
+}
+
+/* {"new": {...}, "old": {...}}, either or both; NULL for neither. */
+static Jsonb *
+join_personal(Jsonb *new, Jsonb *old)
+{
+	RfJsonObject object;
+	StringInfoData buf;
+
+	if (new == NULL && old == NULL)
+		return NULL;
+	initStringInfo(&buf);
+	rf_json_begin(&object, &buf, (new != NULL) + (old != NULL));
+	if (new != NULL)
+		rf_json_key(&object, "new", 3);
+	if (old != NULL)
+		rf_json_key(&object, "old", 3);
+	if (new != NULL)
+		rf_json_jsonb(&object, new);
+	if (old != NULL)
+		rf_json_jsonb(&object, old);
+	return rf_json_end(&object);
+}
+
+static char *
+field_text(const RfAuditField *field, TupleTableSlot *slot)
+{
+	Datum		value = slot->tts_values[field->attno - 1];
+	Oid			output;
+	bool		is_varlena;
+
+	if (field->kind == KIND_UUID)
+		return rf_uuid_text((RfUuid *) DatumGetUUIDP(value));
+	getTypeOutputInfo(field->type, &output, &is_varlena);
+	return OidOutputFunctionCall(output, value);
+}
+
+/* The primary key without the org; several columns as a JSON array. */
+static char *
+key_text(const RfAuditPlan *plan, TupleTableSlot *slot)
+{
+	StringInfoData json;
+
+	if (plan->nkeys == 1)
+		return field_text(&plan->fields[plan->keys[0]], slot);
+	initStringInfo(&json);
+	for (int i = 0; i < plan->nkeys; i++)
+	{
+		appendStringInfoString(&json, i == 0 ? "[" : ", ");
+		escape_json(&json, field_text(&plan->fields[plan->keys[i]], slot));
+	}
+	appendStringInfoChar(&json, ']');
+	return json.data;
+}
+
+static void
+set_jsonb(RfAuditRecord *record, RfAuditColumn column, Jsonb *value)
+{
+	record->nulls[column] = value == NULL;
+	if (value != NULL)
+		record->values[column] = JsonbPGetDatum(value);
+}
+
+static void
+set_text(RfAuditRecord *record, RfAuditColumn column, const char *value)
+{
+	record->nulls[column] = value == NULL;
+	if (value != NULL)
+		record->values[column] = CStringGetTextDatum(value);
+}
+
+/* Throws, since a table of the audit log isn't there. */
+void
+rf_audit_missing(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the audit log does not exist"),
+			 errhint("App \"core\" has it: call ringfence.install('core').")));
+}
+
+/*
+ * Begins a record of no organization, with who does it; see rf_audit_origin()
+ * for what it may throw.
+ */
+void
+rf_audit_begin(RfAuditRecord *record, RfAuditOperation operation)
+{
+	memset(record->nulls, true, sizeof(record->nulls));
+	rf_audit_origin(record);
+	record->values[AUDIT_OPERATION] = operations[operation];
+	record->nulls[AUDIT_OPERATION] = false;
+	record->values[AUDIT_ORG_ID] = UUIDPGetDatum((pg_uuid_t *) &no_org);
+	record->nulls[AUDIT_ORG_ID] = false;
+}
+
+/* --- A row's record --- */
+
+static void
+check_reason(const RfAuditPlan *plan, const RfAuditRecord *record, Relation rel)
+{
+	if (plan->needs_reason && record->nulls[AUDIT_REASON])
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("a reason is required to change table \"%s\"",
+						RelationGetRelationName(rel)),
+				 errhint("Send the header x-reason, or SET LOCAL ringfence.reason.")));
+}
+
+/* Bytes that the chosen columns take, at most as far as it matters. */
+static Size
+chosen_bytes(const RfAuditPlan *plan, TupleTableSlot *slot)
+{
+	Size		bytes = 0;
+
+	for (int i = 0; i < plan->nfields; i++)
+	{
+		int			att = plan->fields[i].attno - 1;
+
+		if (plan->fields[i].typlen == -1 && plan->chosen[i] &&
+			!slot->tts_isnull[att])
+			bytes += toast_raw_datum_size(slot->tts_values[att]);
+	}
+	return bytes;
+}
+
+static Size
+value_limit(const RfAuditPlan *plan, TupleTableSlot *old, TupleTableSlot *new)
+{
+	if ((old != NULL && chosen_bytes(plan, old) > ROW_LIMIT) ||
+		(new != NULL && chosen_bytes(plan, new) > ROW_LIMIT))
+		return TIGHT_VALUE_LIMIT;
+	return VALUE_LIMIT;
+}
+
+static void
+trim(StringInfo buf)
+{
+	if (buf->maxlen > KEPT_BYTES)
+	{
+		MemoryContext old = MemoryContextSwitchTo(work.mcxt);
+
+		pfree(buf->data);
+		initStringInfo(buf);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* Puts together the record of a change and adds it. */
+static void
+write_change(RfAuditPlan *plan, RfAuditRecord *record, TupleTableSlot *old,
+			 TupleTableSlot *new, Buffers * buffers)
+{
+	Size		limit = value_limit(plan, old, new);
+	Jsonb	   *personal_new;
+	Jsonb	   *personal_old;
+
+	personal_new = write_personal_side(plan, new, limit);
+	if (new != NULL)
+		set_jsonb(record, AUDIT_NEW, write_side(plan, new, &buffers->new, limit));
+	/* Without a key, the whole row as it was says which it is. */
+	if (old != NULL && new != NULL && plan->nkeys == 0)
+		choose_present(plan, old);
+	personal_old = write_personal_side(plan, old, limit);
+	if (old != NULL)
+		set_jsonb(record, AUDIT_OLD, write_side(plan, old, &buffers->old, limit));
+	set_jsonb(record, AUDIT_PERSONAL,
+			  join_personal(personal_new, personal_old));
+	(void) rf_audit_append(record);
+}
+
+/* Records a change of the chosen columns; either slot may be NULL. */
+static void
+record_change(RfAuditPlan *plan, Relation rel, RfAuditOperation operation,
+			  TupleTableSlot *old, TupleTableSlot *new)
+{
+	TupleTableSlot *present = new != NULL ? new : old;
+	RfAuditRecord record;
+
+	rf_audit_begin(&record, operation);
+	check_reason(plan, &record, rel);
+	if (plan->org_attno != InvalidAttrNumber &&
+		!present->tts_isnull[plan->org_attno - 1])
+		record.values[AUDIT_ORG_ID] = present->tts_values[plan->org_attno - 1];
+	record.values[AUDIT_RELATION_ID] = Int32GetDatum(plan->relation_id);
+	record.nulls[AUDIT_RELATION_ID] = false;
+	if (plan->nkeys > 0)
+		set_text(&record, AUDIT_KEY, key_text(plan, present));
+
+	if (work.busy)
+	{
+		Buffers		own;
+
+		initStringInfo(&own.old);
+		initStringInfo(&own.new);
+		write_change(plan, &record, old, new, &own);
+		return;
+	}
+	work.busy = true;
+	write_change(plan, &record, old, new, &work.buffers);
+	work.busy = false;
+	trim(&work.buffers.old);
+	trim(&work.buffers.new);
+}
+
+static void
+record_row(RfAuditPlan *plan, Relation rel, RfAuditOperation operation,
+		   TupleTableSlot *slot)
+{
+	slot_getallattrs(slot);
+	choose_present(plan, slot);
+	if (operation == OPERATION_INSERT)
+		record_change(plan, rel, operation, NULL, slot);
+	else
+		record_change(plan, rel, operation, slot, NULL);
+}
+
+static void
+record_update(RfAuditPlan *plan, Relation rel, TupleTableSlot *old,
+			  TupleTableSlot *new)
+{
+	slot_getallattrs(old);
+	slot_getallattrs(new);
+	if (choose_changed(plan, old, new) == 0)
+		return;
+	if (changes_identity(plan))
+	{
+		record_row(plan, rel, OPERATION_DELETE, old);
+		record_row(plan, rel, OPERATION_INSERT, new);
+	}
+	else
+		record_change(plan, rel, OPERATION_UPDATE, old, new);
+}
+
+static void
+record_truncate(RfAuditPlan *plan, Relation rel)
+{
+	RfAuditRecord record;
+
+	rf_audit_begin(&record, OPERATION_TRUNCATE);
+	check_reason(plan, &record, rel);
+	record.values[AUDIT_RELATION_ID] = Int32GetDatum(plan->relation_id);
+	record.nulls[AUDIT_RELATION_ID] = false;
+	rf_audit_append(&record);
+}
+
+static void
+set_for_now(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+/*
+ * Types whose output depends on settings are written as pg_dump would, in UTC,
+ * so that a record means the same in every session. Returns the nest level to go
+ * back to, 0 where nothing had to change.
+ */
+static int
+neutral_settings(const RfAuditPlan *plan)
+{
+	int			nest_level;
+
+	if (likely(!plan->sensitive))
+		return 0;
+	nest_level = NewGUCNestLevel();
+	if (DateStyle != USE_ISO_DATES)
+		set_for_now("datestyle", "ISO");
+	if (IntervalStyle != INTSTYLE_POSTGRES)
+		set_for_now("intervalstyle", "postgres");
+	if (extra_float_digits != 1)
+		set_for_now("extra_float_digits", "1");
+	if (bytea_output != BYTEA_OUTPUT_HEX)
+		set_for_now("bytea_output", "hex");
+	if (strcmp(locale_monetary, "C") != 0)
+		set_for_now("lc_monetary", "C");
+	if (strcmp(pg_get_timezone_name(session_timezone), "UTC") != 0)
+		set_for_now("timezone", "UTC");
+	if (plan->names_objects)
+	{
+		set_for_now("search_path", "pg_catalog");
+		set_for_now("quote_all_identifiers", "off");
+	}
+	return nest_level;
+}
+
+/*
+ * audit_row(org column, options...): the trigger of audited tables. May throw:
+ * 23502 where a reason is required and there is none, 55000 without an audit
+ * log.
+ */
+Datum
+ringfence_audit_row(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	Relation	rel;
+	RfAuditPlan *plan;
+	bool		chosen[MaxHeapAttributeNumber];
+	bool	   *outer_chosen;
+	int			nest_level;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s must be called as an AFTER trigger",
+						"ringfence.audit_row()")));
+	rel = trigger->tg_relation;
+	plan = rf_audit_plan(rel, trigger->tg_trigger->tgnargs,
+						 trigger->tg_trigger->tgargs);
+	outer_chosen = plan->chosen;
+	plan->chosen = chosen;
+	nest_level = neutral_settings(plan);
+	if (TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		record_truncate(plan, rel);
+	else if (!TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("%s must be called as a row trigger",
+						"ringfence.audit_row()")));
+	else if (TRIGGER_FIRED_BY_INSERT(trigger->tg_event))
+		record_row(plan, rel, OPERATION_INSERT, trigger->tg_trigslot);
+	else if (TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		record_row(plan, rel, OPERATION_DELETE, trigger->tg_trigslot);
+	else
+		record_update(plan, rel, trigger->tg_trigslot, trigger->tg_newslot);
+	if (nest_level > 0)
+		AtEOXact_GUC(true, nest_level);
+	plan->chosen = outer_chosen;
+	rf_audit_plan_done(plan);
+	return PointerGetDatum(NULL);
+}
+
+static void
+audit_at_xact_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (event == XACT_EVENT_ABORT)
+		work.busy = false;
+}
+
+/* Registers settings and callbacks, makes constants. Called once, from _PG_init. */
+void
+rf_audit_init(void)
+{
+	static const char *const names[OPERATIONS] = {
+		[OPERATION_INSERT] = "INSERT",
+		[OPERATION_UPDATE] = "UPDATE",
+		[OPERATION_DELETE] = "DELETE",
+		[OPERATION_TRUNCATE] = "TRUNCATE",
+		[OPERATION_EVENT] = "EVENT",
+	};
+	MemoryContext old;
+
+	rf_audit_plan_init();
+	rf_audit_origin_init();
+	rf_audit_incarnation_init();
+	rf_audit_log_init();
+	RegisterXactCallback(audit_at_xact_end, NULL);
+	work.mcxt = AllocSetContextCreate(TopMemoryContext,
+									  "ringfence audit values",
+									  ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(work.mcxt);
+	initStringInfo(&work.buffers.old);
+	initStringInfo(&work.buffers.new);
+	for (int i = 0; i < OPERATIONS; i++)
+		operations[i] = CStringGetTextDatum(names[i]);
+	MemoryContextSwitchTo(old);
+}
