@@ -1,7 +1,7 @@
 #!/bin/bash
 # Builds ringfence, makes a private PostgreSQL cluster in demo/cluster with
 # three organizations in it, and shows the same requests made by different
-# people. With PostgREST on PATH, or named by POSTGREST, they go over HTTP; else,
+# people, what is on record of them, and how a forgery of that is found. With PostgREST on PATH, or named by POSTGREST, they go over HTTP; else,
 # or with POSTGREST empty, psql sends the statements that PostgREST would send. SCALE=N loads about
 # N thousand bookings. Run it as often as you like; demo/stop.sh ends it.
 set -u -o pipefail
@@ -17,6 +17,7 @@ postgrest=${POSTGREST-$(command -v postgrest)}
 
 prepare_work demo/cluster
 need_server
+need openssl command -v openssl
 if [ -n "$postgrest" ]; then
 	need curl command -v curl
 fi
@@ -54,8 +55,13 @@ if [ ! -d "$work/data" ]; then
 	[ -z "$run_as" ] || chown "$run_as" "$socket"
 	port=$(free_port) || die "no free port"
 	printf 'export PGHOST=%q PGPORT=%q PGUSER=postgres PGDATABASE=demo\n' "$socket" "$port" >"$work/connection"
-	in_demo bash -c ". '$work/src/test/lib/common.sh' && make_cluster '$work/data' '$socket' '$port' 'fsync = off' 'max_wal_size = 2GB' 'shared_buffers = 256MB'" ||
+	in_demo bash -c ". '$work/src/test/lib/common.sh' && make_cluster '$work/data' '$socket' '$port' 'fsync = off' 'max_wal_size = 2GB' 'shared_buffers = 256MB' \"ringfence.audit_key_file = '$work/audit.pem'\"" ||
 		die "could not make the cluster"
+fi
+# What the audit log is sealed with: the server's alone to read, and no part of
+# its data.
+if [ ! -f "$work/audit.pem" ]; then
+	in_demo bash -c 'umask 077 && openssl genpkey -algorithm ed25519 -out audit.pem' || die "could not make the audit key"
 fi
 . "$work/connection"
 mkdir -p "$PGHOST"

@@ -50,8 +50,38 @@ show "A worker tries to confirm a booking of the own team: that is for the offic
 	"SELECT * FROM cleaning_v1.confirm_booking('$booking')"
 show "The owner adds a team: the database knows whose it is" \
 	alder_owner POST /teams '{"name": "Demo team"}' "INSERT INTO cleaning_v1.teams (name) VALUES ('Demo team') RETURNING teams.*"
-show "... and removes it again" \
+reason='a slip of the pen'
+show "... and removes it again, with a reason" \
 	alder_owner DELETE '/teams?name=eq.Demo%20team' '' "DELETE FROM cleaning_v1.teams WHERE name = 'Demo team' RETURNING teams.*"
+reason=
+recorded=recorded_at,operation,key,user_id,reason,old,new
+show "Both are on record, for owners and admins" \
+	alder_owner GET "/audit_log?select=$recorded&relation=eq.cleaning.teams&order=recorded_at.desc&limit=2" '' \
+	"SELECT ${recorded//,/, } FROM ringfence_v1.audit_log WHERE relation = 'cleaning.teams' ORDER BY recorded_at DESC LIMIT 2" ringfence_v1
+show "... not for a worker" \
+	alder_worker GET '/audit_log?limit=1' '' 'SELECT * FROM ringfence_v1.audit_log LIMIT 1' ringfence_v1
+
+by_superuser "Every minute a job seals what was recorded" "SELECT ringfence.audit_seal();"
+record=$(sql "SELECT l.id FROM ringfence_data.audit_log AS l WHERE l.org_id = '$alder' AND l.operation = 'DELETE' AND l.reason = 'a slip of the pen' ORDER BY l.recorded_at DESC LIMIT 1")
+forgery="UPDATE ringfence_data.audit_log SET reason = 'the owner told me to'
+	WHERE id = '$record';"
+by_superuser "A superuser writes another reason into the record: refused" "$forgery"
+by_superuser "... with triggers out of the way: nothing refuses it" "BEGIN;
+SET LOCAL session_replication_role = replica;
+$forgery
+COMMIT;"
+by_superuser "... but it is found" "SELECT block, record, problem, detail FROM ringfence.audit_verify();"
+show "The owner of Alder Clean can look as well" \
+	alder_owner POST /rpc/audit_verify '{}' 'SELECT * FROM ringfence_v1.audit_verify()' ringfence_v1
+show "... and the owner of Birch Services, into their own part: nothing is wrong" \
+	birch_owner POST /rpc/audit_verify '{}' 'SELECT * FROM ringfence_v1.audit_verify()' ringfence_v1
+show "... who keeps a checkpoint, by which even the removal of the newest blocks will be found" \
+	birch_owner POST /rpc/audit_checkpoint '{}' 'SELECT ringfence_v1.audit_checkpoint()' ringfence_v1
+by_superuser "With the record as it was, all is well again" "BEGIN;
+SET LOCAL session_replication_role = replica;
+${forgery/the owner told me to/a slip of the pen}
+COMMIT;
+SELECT count(*) AS problems FROM ringfence.audit_verify();"
 
 echo
 bold "What protects all this, looked over: SELECT * FROM ringfence.verify()"

@@ -36,6 +36,9 @@ token_of() {
 	printf '%s' "${!name}"
 }
 
+# What the next requests give as their reason.
+reason=
+
 start_postgrest() {
 	local config=$work/postgrest.conf log=$work/postgrest.log port
 	if [ -f "$work/postgrest.pid" ] && [ "$(readlink "/proc/$(cat "$work/postgrest.pid")/exe")" = "$(cat "$work/postgrest.exe")" ]; then
@@ -90,8 +93,17 @@ brief() {
 	} | sed 's/^ *//; s/^/      /'
 }
 
+# by_superuser TITLE SQL: statements of a superuser, and what psql prints.
+by_superuser() {
+	echo
+	bold "$1"
+	sed 's/^/  /' <<<"$2"
+	psql -X -q -P footer=off <<<"$2" 2>&1 | grep -v '^$' | cut -c 1-220 | sed 's/^/      /'
+}
+
 # show TITLE WHO METHOD PATH BODY SQL [PROFILE]: one request. WHO is a name in
-# tokens, or nobody; SQL is what PostgREST makes of the request.
+# tokens, or nobody; SQL is what PostgREST makes of the request; the variable
+# reason, if it isn't empty, goes along as x-reason.
 show() {
 	local title=$1 who=$2 method=$3 path=$4 body=$5 query=$6 profile=${7:-cleaning_v1}
 	echo
@@ -104,7 +116,7 @@ show() {
 }
 
 over_http() {
-	local arguments=(-s -g -X "$method" "$url$path") printed status
+	local arguments=(-s -g -X "$method" "$url$path") printed status header
 	printed="curl -s -g"
 	[ "$method" = GET ] || printed+=" -X $method"
 	printed+=" '$url$path'"
@@ -113,8 +125,14 @@ over_http() {
 		printed+=" -H \"Authorization: Bearer \$$who\""
 	fi
 	if [ "$profile" != cleaning_v1 ]; then
-		arguments+=(-H "Content-Profile: $profile")
-		printed+=" -H 'Content-Profile: $profile'"
+		header=Content-Profile
+		[ "$method" != GET ] || header=Accept-Profile
+		arguments+=(-H "$header: $profile")
+		printed+=" -H '$header: $profile'"
+	fi
+	if [ -n "$reason" ]; then
+		arguments+=(-H "x-reason: $reason")
+		printed+=" -H 'x-reason: $reason'"
 	fi
 	if [ -n "$body" ]; then
 		arguments+=(-H 'Content-Type: application/json' -H 'Prefer: return=representation' -d "$body")
@@ -131,6 +149,7 @@ over_http() {
 
 through_psql() {
 	local mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
+	local headers='{"host":"localhost","accept":"*/*"'${reason:+,\"x-reason\":\"$reason\"}'}'
 	[ "$method" != GET ] || mode=ONLY
 	if [ "$who" = nobody ]; then
 		role=ringfence_anon
@@ -138,12 +157,12 @@ through_psql() {
 	else
 		claims=${!claims_name}
 	fi
-	echo "  $method $path${body:+ $body}   ($who)"
+	echo "  $method $path${body:+ $body}   ($who)${reason:+   x-reason: $reason}"
 	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
 	cat >"$work/request.sql" <<-SQL
 		\\set VERBOSITY verbose
 		BEGIN ISOLATION LEVEL READ COMMITTED READ $mode;
-		select set_config('search_path', \$\$"$profile", "public"\$\$, true), set_config('role', '$role', true), set_config('request.jwt.claims', \$\$$claims\$\$, true), set_config('request.method', '$method', true), set_config('request.path', \$\$${path%%\?*}\$\$, true), set_config('request.headers', '{"host":"localhost","accept":"*/*"}', true), set_config('request.cookies', '{}', true) \g /dev/null
+		select set_config('search_path', \$\$"$profile", "public"\$\$, true), set_config('role', '$role', true), set_config('request.jwt.claims', \$\$$claims\$\$, true), set_config('request.method', '$method', true), set_config('request.path', \$\$${path%%\?*}\$\$, true), set_config('request.headers', '$headers', true), set_config('request.cookies', '{}', true) \g /dev/null
 		select "ringfence"."pre_request"() \g /dev/null
 		$main;
 		COMMIT;
