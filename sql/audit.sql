@@ -49,13 +49,26 @@ GRANT EXECUTE ON FUNCTION ringfence.audit_reading() TO ringfence_owner, ringfenc
 COMMENT ON FUNCTION ringfence.audit_reading() IS
 	'true, once it is on record that an operator reads the audit log of the organization entered; for its policies';
 
-CREATE FUNCTION ringfence.audit_forget_record(partition oid, record tid) RETURNS boolean
+CREATE FUNCTION ringfence.audit_forget(rel regclass, key text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
-AS 'MODULE_PATHNAME', 'ringfence_audit_forget_record';
-REVOKE EXECUTE ON FUNCTION ringfence.audit_forget_record(oid, tid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.audit_forget_record(oid, tid) TO ringfence_jobs;
-COMMENT ON FUNCTION ringfence.audit_forget_record(oid, tid) IS
-	'destroys the personal values of a record, for good; false if it has none; for audit_forget()';
+AS 'MODULE_PATHNAME', 'ringfence_audit_forget';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_forget(regclass, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_forget(regclass, text) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.audit_forget(regclass, text) IS
+	'destroys the personal values in the records of a row, for good, and returns the number of records; the row is one of the organization of the context, or without one a row of no organization; what was sealed still verifies; the event audit.forgotten says that it was done, and why: 23502 without a reason';
+
+-- The library knows the limit as MAX_KEY.
+CREATE FUNCTION ringfence.audit_key(key text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+RETURN CASE
+	WHEN octet_length(key) <= 1000 THEN key
+	ELSE 'sha256:' || encode(sha256(convert_to(key, getdatabaseencoding()::name)), 'hex')
+END;
+REVOKE EXECUTE ON FUNCTION ringfence.audit_key(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_key(text)
+	TO ringfence_owner, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
+COMMENT ON FUNCTION ringfence.audit_key(text) IS
+	'a row''s key as its records have it: one of more than 1,000 bytes by its SHA-256';
 
 CREATE FUNCTION ringfence.audit_values(recorded jsonb, personal jsonb, side text) RETURNS jsonb
 LANGUAGE c IMMUTABLE PARALLEL SAFE
@@ -145,8 +158,9 @@ COMMENT ON FUNCTION ringfence.audit_close(regclass) IS
 -- The writer calls this inside a tenant's statement when a month has no
 -- partition, whatever that session's settings are. CREATE and ATTACH let others
 -- read and write the log meanwhile, where PARTITION OF would lock them out. Two
--- sessions wait for each other at the log's row in ringfence_data.tables, which
--- no tenant can lock.
+-- sessions wait for each other at a lock on ringfence_data.tables, which no tenant
+-- can take; after it, the caches say what there is now, whatever the transaction's
+-- snapshot is of.
 CREATE FUNCTION ringfence.make_audit_partition(month timestamptz) RETURNS regclass
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -157,29 +171,17 @@ SET default_table_access_method = heap
 AS $$
 DECLARE
 	first_day date := date_trunc('month', month);
-	name name := 'audit_log_' || to_char(first_day, 'YYYYMM');
-	partition text := format('ringfence_data.%I', name);
-	present oid;
-	parent regclass;
+	partition text := format('ringfence_data.%I', 'audit_log_' || to_char(first_day, 'YYYYMM'));
+	present regclass;
 BEGIN
-	FOR attempt IN 1..2 LOOP
-		-- Not by to_regclass(), whose cache may not know yet what one waited for.
-		SELECT c.oid, i.inhparent INTO present, parent
-		FROM pg_class AS c
-		LEFT JOIN pg_inherits AS i ON i.inhrelid = c.oid
-		WHERE c.relname = name AND c.relnamespace = 'ringfence_data'::regnamespace;
-		IF parent = 'ringfence_data.audit_log'::regclass THEN
-			RETURN present::regclass;
-		ELSIF FOUND THEN
-			RAISE EXCEPTION 'table % is not a partition of the audit log', partition
-				USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Attach it, or give it another name.';
-		END IF;
-		IF attempt = 1 THEN
-			PERFORM 1 FROM ringfence_data.tables AS t
-			WHERE t.relation = 'ringfence_data.audit_log'::regclass
-			FOR UPDATE;
-		END IF;
-	END LOOP;
+	LOCK TABLE ringfence_data.tables IN SHARE UPDATE EXCLUSIVE MODE;
+	present := to_regclass(partition);
+	IF pg_partition_root(present) = 'ringfence_data.audit_log'::regclass THEN
+		RETURN present;
+	ELSIF present IS NOT NULL THEN
+		RAISE EXCEPTION 'table % is not a partition of the audit log', partition
+			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Attach it, or give it another name.';
+	END IF;
 
 	EXECUTE format('CREATE TABLE %s (LIKE ringfence_data.audit_log
 		INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)', partition);
@@ -197,9 +199,9 @@ GRANT EXECUTE ON FUNCTION ringfence.make_audit_partition(timestamptz) TO ringfen
 COMMENT ON FUNCTION ringfence.make_audit_partition(timestamptz) IS
 	'the partition of the audit log for the month, in UTC, of that moment; made if there is none; 55000 if a table of its name is in the way';
 
--- While a month runs, its records are found by table and key through page
--- summaries, which cost a write next to nothing; once it is over, a btree made in
--- one go costs a fraction of one that every write had to maintain.
+-- While a month runs, a row's records are looked for among its organization's;
+-- once it is over, a btree made in one go costs a fraction of one that every write
+-- had to maintain.
 CREATE FUNCTION ringfence.index_past_audit_partitions() RETURNS integer
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
@@ -272,7 +274,7 @@ BEGIN ATOMIC
 	FROM pg_catalog.pg_trigger AS t
 	CROSS JOIN LATERAL regexp_matches(encode(t.tgargs, 'hex'), '((?:(?!00)[0-9a-f]{2})*)00', 'g')
 		WITH ORDINALITY AS m (part, place)
-	WHERE t.tgrelid = rel AND t.tgname = 'ringfence_audit'
+	WHERE t.tgrelid = rel AND t.tgname = 'ringfence_audit' AND t.tgqual IS NULL
 		AND t.tgfoid = 'ringfence.audit_row()'::regprocedure;
 END;
 REVOKE EXECUTE ON FUNCTION ringfence.audit_arguments(regclass) FROM PUBLIC;
@@ -409,19 +411,23 @@ BEGIN
 			UNION
 			SELECT l.oid, i.inhparent FROM lines AS l INNER JOIN pg_inherits AS i ON i.inhrelid = l.ancestor
 		), audited AS (
-			SELECT g.oid, g.tgrelid, g.tgname
+			SELECT g.oid, g.tgrelid, g.tgname, encode(g.tgargs, 'hex') AS arguments
 			FROM pg_trigger AS g
 			INNER JOIN pg_proc AS p ON p.oid = g.tgfoid AND p.proname = 'audit_row'
 			WHERE p.pronamespace = (SELECT n.oid FROM pg_namespace AS n WHERE n.nspname = 'ringfence')
+				AND g.tgqual IS NULL
 		)
-		SELECT DISTINCT ON (l.oid, a.tgname) l.oid::regclass AS rel, a.tgname AS name, pg_get_triggerdef(a.oid) AS definition
+		SELECT DISTINCT ON (l.oid, a.tgname) l.oid::regclass AS rel, a.tgname AS name, a.arguments
 		FROM lines AS l
 		INNER JOIN pg_class AS c ON c.oid = l.oid AND c.relkind IN ('r', 'p')
 		INNER JOIN audited AS a ON a.tgrelid = l.ancestor
 		WHERE NOT EXISTS (SELECT FROM pg_trigger AS o WHERE o.tgrelid = l.oid AND o.tgname = a.tgname)
 		ORDER BY l.oid, a.tgname, a.oid
 	LOOP
-		arguments := substring(missing.definition FROM 'audit_row\((.*)\)$');
+		-- Whoever issues DDL runs this, with no rights to our functions perhaps.
+		SELECT string_agg(quote_literal(convert_from(decode(m.part[1], 'hex'), getdatabaseencoding()::name)), ', ' ORDER BY m.place)
+		INTO arguments
+		FROM regexp_matches(missing.arguments, '((?:(?!00)[0-9a-f]{2})*)00', 'g') WITH ORDINALITY AS m (part, place);
 		IF missing.name = 'ringfence_audit' THEN
 			EXECUTE format('CREATE TRIGGER ringfence_audit AFTER INSERT OR UPDATE OR DELETE ON %s
 				FOR EACH ROW EXECUTE FUNCTION ringfence.audit_row(%s)', missing.rel, arguments);
@@ -663,7 +669,7 @@ BEGIN
 	INNER JOIN ringfence_data.audit_relations AS r ON r.id = l.relation_id
 	CROSS JOIN LATERAL (SELECT shapes -> l.relation_id::text AS names) AS n
 	WHERE l.relation_id = ANY (ids)
-		AND (l.key = audit_records.key OR (audit_records.key IS NULL AND l.key IS NULL))
+		AND (l.key = ringfence.audit_key(audit_records.key) OR (audit_records.key IS NULL AND l.key IS NULL))
 		AND (orgs[1] IS NULL OR l.org_id = ANY (orgs))
 	ORDER BY l.recorded_at, l.id;
 END
@@ -673,45 +679,6 @@ GRANT EXECUTE ON FUNCTION ringfence.audit_records(regclass, text, boolean)
 	TO ringfence_owner, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.audit_records(regclass, text, boolean) IS
 	'the records of a table, its partitions and children with that key, or with none, oldest first; for history() and row_at()';
-
--- As ringfence_jobs, who reads the records of every organization: a table of the
--- platform has them under none.
-CREATE FUNCTION ringfence.audit_forget(rel regclass, key text) RETURNS bigint
-LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
-SET search_path = pg_catalog, pg_temp
-SET plan_cache_mode = force_custom_plan
-AS $$
-DECLARE
-	orgs uuid[] := ARRAY[ringfence.org_id(), '00000000-0000-0000-0000-000000000000'];
-	ids integer[];
-	found_record record;
-	forgotten bigint := 0;
-BEGIN
-	SELECT array_agg(n.relation_id) INTO ids
-	FROM ringfence.with_children(coalesce(pg_partition_root(rel), rel)) AS w
-	CROSS JOIN LATERAL ringfence.audit_names(w.child) AS n;
-	FOR found_record IN
-		SELECT l.tableoid AS partition, l.ctid AS place
-		FROM ringfence_data.audit_log AS l
-		WHERE l.relation_id = ANY (ids) AND l.key = audit_forget.key AND l.org_id = ANY (orgs)
-			AND jsonb_path_exists(l.personal, '$.*.*.value')
-	LOOP
-		IF ringfence.audit_forget_record(found_record.partition, found_record.place) THEN
-			forgotten := forgotten + 1;
-		END IF;
-	END LOOP;
-	IF forgotten > 0 THEN
-		PERFORM ringfence.audit_event('audit.forgotten', key,
-			jsonb_build_object('relation', rel::text, 'records', forgotten), org => orgs[1]);
-	END IF;
-	RETURN forgotten;
-END
-$$;
-ALTER FUNCTION ringfence.audit_forget(regclass, text) OWNER TO ringfence_jobs;
-REVOKE EXECUTE ON FUNCTION ringfence.audit_forget(regclass, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.audit_forget(regclass, text) TO ringfence_owner, pg_database_owner;
-COMMENT ON FUNCTION ringfence.audit_forget(regclass, text) IS
-	'destroys the personal values in the records of a row, for good, and returns the number of records; the row is one of the organization of the context, or of none; what was sealed still verifies; the event audit.forgotten says that it was done';
 
 CREATE FUNCTION ringfence.history(
 	rel regclass,

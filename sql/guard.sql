@@ -24,6 +24,10 @@ BEGIN
 	PERFORM ringfence.audit_altered(c.objid, c.objsubid)
 	FROM pg_event_trigger_ddl_commands() AS c
 	WHERE NOT c.in_extension AND c.command_tag = 'ALTER TABLE' AND c.object_type IN ('table', 'table column');
+	PERFORM ringfence.audit_altered(t.oid, 0)
+	FROM pg_event_trigger_ddl_commands() AS c
+	INNER JOIN pg_class AS t ON t.relnamespace = c.objid AND t.relkind IN ('r', 'p')
+	WHERE NOT c.in_extension AND c.command_tag = 'ALTER SCHEMA' AND c.object_type = 'schema';
 END
 $$;
 ALTER FUNCTION ringfence.guard_ddl() OWNER TO ringfence_owner;
@@ -74,7 +78,7 @@ BEGIN
 			WHEN TAG IN (
 				'CREATE TABLE', 'CREATE TABLE AS', 'SELECT INTO', 'ALTER TABLE',
 				'CREATE MATERIALIZED VIEW', 'CREATE FOREIGN TABLE', 'IMPORT FOREIGN SCHEMA',
-				'CREATE POLICY', 'ALTER POLICY'
+				'CREATE POLICY', 'ALTER POLICY', 'ALTER SCHEMA'
 			)
 			EXECUTE FUNCTION ringfence.guard_ddl();
 		COMMENT ON EVENT TRIGGER ringfence_guard IS

@@ -2,23 +2,29 @@
 -- Written in C (src/seal*.c), which reads past row security and believes only
 -- tables of ringfence_owner.
 
-CREATE FUNCTION ringfence.audit_seal_block() RETURNS bigint
-LANGUAGE c VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION ringfence.audit_seal_block(accept_damage boolean) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
 AS 'MODULE_PATHNAME', 'ringfence_audit_seal_block';
-REVOKE EXECUTE ON FUNCTION ringfence.audit_seal_block() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.audit_seal_block() TO ringfence_owner;
-COMMENT ON FUNCTION ringfence.audit_seal_block() IS
-	'closes a block over the records of all transactions that ended since the last one, and returns its number, or NULL if there are none; for audit_seal()';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_seal_block(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_seal_block(boolean) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.audit_seal_block(boolean) IS
+	'closes a block over the records of all transactions that ended since the last one, and returns its number, or NULL if there are none; for audit_seal() and audit_accept_damage()';
 
--- Partitions come last: their locks are then held only until the commit.
+-- Partitions come last: their locks are then held only until the commit. Whatever
+-- is wrong with them, the block stays.
 CREATE FUNCTION ringfence.audit_seal() RETURNS bigint
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-	sealed bigint := ringfence.audit_seal_block();
+	sealed bigint;
 BEGIN
-	PERFORM ringfence.make_audit_partitions();
+	sealed := ringfence.audit_seal_block(false);
+	BEGIN
+		PERFORM ringfence.make_audit_partitions();
+	EXCEPTION WHEN OTHERS THEN
+		RAISE WARNING 'could not make the audit log''s partitions: %', SQLERRM USING ERRCODE = SQLSTATE;
+	END;
 	RETURN sealed;
 END
 $$;
@@ -27,6 +33,28 @@ REVOKE EXECUTE ON FUNCTION ringfence.audit_seal() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.audit_seal() TO ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.audit_seal() IS
 	'seals the audit log: closes and signs a block over the records committed since the last one, and returns its number, or NULL if there are none; for a job, every minute; 55000 without a usable key in ringfence.audit_key_file, XX001 if the end of the chain was tampered with';
+
+CREATE FUNCTION ringfence.audit_accept_damage(reason text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	sealed bigint;
+BEGIN
+	IF coalesce(audit_accept_damage.reason, '') !~ '[[:alnum:]]' THEN
+		RAISE EXCEPTION 'a reason is required to accept damage' USING ERRCODE = 'not_null_violation';
+	END IF;
+	sealed := ringfence.audit_seal_block(true);
+	PERFORM ringfence.audit_event(
+		'audit.damage_accepted', sealed::text, NULL, audit_accept_damage.reason, NULL);
+	RETURN sealed;
+END
+$$;
+ALTER FUNCTION ringfence.audit_accept_damage(text) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.audit_accept_damage(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_accept_damage(text) TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.audit_accept_damage(text) IS
+	'goes on after the end of the chain was tampered with and audit_seal() refuses: seals a block that leaves a number out, which audit_verify() goes on to name, and records the event audit.damage_accepted; returns the block''s number; 55000 if there is no damage, 23502';
 
 CREATE FUNCTION ringfence.audit_verify(
 	first bigint DEFAULT NULL,
@@ -53,7 +81,7 @@ AS 'MODULE_PATHNAME', 'ringfence_audit_proof';
 REVOKE EXECUTE ON FUNCTION ringfence.audit_proof(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.audit_proof(uuid, uuid) TO ringfence_owner, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.audit_proof(uuid, uuid) IS
-	'proof that a record was sealed, which can be checked outside the database: its leaf, the paths to the signed header of its block, and the public key; NULL if no block has it; XX001 if the block was tampered with';
+	'proof that a record was sealed, which can be checked outside the database: the record with all that was sealed of it, its leaf, the paths to the signed header of its block, and the public key; NULL if no block has it; XX001 if the block was tampered with';
 
 CREATE FUNCTION ringfence.audit_checkpoint() RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE

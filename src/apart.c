@@ -13,7 +13,7 @@
  */
 #include "postgres.h"
 
-#include "access/xlog.h"
+#include "catalog/pg_authid.h"
 #include "libpq/pqsignal.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -24,12 +24,14 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
+#include "utils/acl.h"
 #include "utils/guc.h"
 #include "utils/resowner.h"
 #include "utils/wait_event.h"
 
 #include "apart.h"
 #include "compat.h"
+#include "ringfence.h"
 
 /*
  * The worker may wait for a lock of the transaction that waits for it, which
@@ -67,13 +69,16 @@ await(RfApart *apart, BackgroundWorkerHandle *handle, const char *what)
 		pid_t		pid;
 
 		if (state == APART_DONE)
+		{
+			pg_read_barrier();	/* before the result is looked at */
 			return;
+		}
 		if (state == APART_FAILED ||
 			GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
 		{
 			/* It may have finished between the two looks. */
 			if (pg_atomic_read_u32(&apart->state) == APART_DONE)
-				return;
+				continue;
 			ereport(ERROR,
 					(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 					 errmsg("could not record %s", what),
@@ -162,6 +167,24 @@ rf_apart_attach(Datum main_arg, const char *activity)
 }
 
 /*
+ * In the worker, within its transaction: what is written is written as
+ * ringfence_owner, whose code an index or a policy may be; and back, before the
+ * transaction ends.
+ */
+void
+rf_apart_become_owner(void)
+{
+	SetUserIdAndSecContext(get_role_oid(RF_ROLE_OWNER, false),
+						   SECURITY_LOCAL_USERID_CHANGE);
+}
+
+void
+rf_apart_become_superuser(void)
+{
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+}
+
+/*
  * In the worker: runs a function that writes the record and commits it, tells
  * the caller how it went, and lets go of the segment.
  */
@@ -175,6 +198,7 @@ rf_apart_record(dsm_segment *segment, void (*record) (RfApart *apart))
 	PG_TRY();
 	{
 		record(apart);
+		pg_write_barrier();		/* the result is there first */
 		pg_atomic_write_u32(&apart->state, APART_DONE);
 	}
 	PG_CATCH();

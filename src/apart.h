@@ -19,6 +19,8 @@ extern dsm_segment *rf_apart_segment(Size size);
 extern void rf_apart_run(dsm_segment *segment, const char *function,
 						 const char *name, const char *what);
 extern dsm_segment *rf_apart_attach(Datum main_arg, const char *activity);
+extern void rf_apart_become_owner(void);
+extern void rf_apart_become_superuser(void);
 extern void rf_apart_record(dsm_segment *segment,
 							void (*record) (RfApart *apart));
 

@@ -17,8 +17,6 @@
  */
 #include "postgres.h"
 
-#include <openssl/evp.h>
-
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
@@ -31,6 +29,7 @@
 #include "utils/datum.h"
 #include "utils/float.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -51,8 +50,8 @@ PG_FUNCTION_INFO_V1(ringfence_audit_row);
 /* A buffer that grew beyond this is freed when its record is done. */
 #define KEPT_BYTES (64 * 1024)
 
-#define SALT_BYTES 16
-#define SALT_TEXT 24			/* in base64 */
+/* Bytes of a key that is recorded as it is; audit_key() knows it too. */
+#define MAX_KEY 1000
 
 /* Where old and new are written, in mcxt, never freed but for their size. */
 typedef struct Buffers
@@ -138,20 +137,6 @@ changes_identity(const RfAuditPlan *plan)
 
 /* --- Its parts --- */
 
-static void
-write_value(RfJsonObject *object, RfAuditField *field, TupleTableSlot *slot,
-			Size limit)
-{
-	int			att = field->attno - 1;
-
-	if (slot->tts_isnull[att])
-		rf_json_null(object);
-	else if (field->label == LABEL_SECRET)
-		rf_json_string(object, "[secret]", strlen("[secret]"));
-	else
-		rf_json_value(object, field, slot->tts_values[att], limit);
-}
-
 /*
  * The chosen columns of one side as jsonb, without the personal ones and the
  * org's, which the record has; NULL if there is none. In the buffer.
@@ -172,72 +157,7 @@ write_side(RfAuditPlan *plan, TupleTableSlot *slot, StringInfo buf, Size limit)
 			rf_json_key(&object, plan->fields[i].name, plan->fields[i].name_len);
 	for (int i = 0; i < plan->nfields; i++)
 		if (plan->chosen[i] && !plan->fields[i].apart)
-			write_value(&object, &plan->fields[i], slot, limit);
-	return rf_json_end(&object);
-}
-
-/* {"salt": base64, "value": ...} */
-static Jsonb *
-salted(RfAuditField *field, TupleTableSlot *slot, Size limit)
-{
-	RfJsonObject object;
-	StringInfoData buf;
-	unsigned char salt[SALT_BYTES];
-	unsigned char encoded[SALT_TEXT + 1];
-
-	rf_random(salt, sizeof(salt));
-	(void) EVP_EncodeBlock(encoded, salt, sizeof(salt));
-	initStringInfo(&buf);
-	rf_json_begin(&object, &buf, 2);
-	rf_json_key(&object, "salt", 4);
-	rf_json_key(&object, "value", 5);
-	rf_json_string(&object, (char *) encoded, SALT_TEXT);
-	write_value(&object, field, slot, limit);
-	return rf_json_end(&object);
-}
-
-/* The personal columns of one side; NULL if none is chosen. */
-static Jsonb *
-write_personal_side(RfAuditPlan *plan, TupleTableSlot *slot, Size limit)
-{
-	RfJsonObject object;
-	StringInfoData buf;
-	int			n = 0;
-
-	for (int i = 0; i < plan->nfields; i++)
-		n += plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL;
-	if (slot == NULL || n == 0)
-		return NULL;
-	initStringInfo(&buf);
-	rf_json_begin(&object, &buf, n);
-	for (int i = 0; i < plan->nfields; i++)
-		if (plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL)
-			rf_json_key(&object, plan->fields[i].name, plan->fields[i].name_len);
-	for (int i = 0; i < plan->nfields; i++)
-		if (plan->chosen[i] && plan->fields[i].label == LABEL_PERSONAL)
-			rf_json_jsonb(&object, salted(&plan->fields[i], slot, limit));
-	return rf_json_end(&object);
-}
-
-/* {"new": {...}, "old": {...}}, either or both; NULL for neither. */
-static Jsonb *
-join_personal(Jsonb *new, Jsonb *old)
-{
-	RfJsonObject object;
-	StringInfoData buf;
-
-	if (new == NULL && old == NULL)
-		return NULL;
-	initStringInfo(&buf);
-	rf_json_begin(&object, &buf, (new != NULL) + (old != NULL));
-	if (new != NULL)
-		rf_json_key(&object, "new", 3);
-	if (old != NULL)
-		rf_json_key(&object, "old", 3);
-	if (new != NULL)
-		rf_json_jsonb(&object, new);
-	if (old != NULL)
-		rf_json_jsonb(&object, old);
+			rf_audit_write_value(&object, &plan->fields[i], slot, limit);
 	return rf_json_end(&object);
 }
 
@@ -254,6 +174,17 @@ field_text(const RfAuditField *field, TupleTableSlot *slot)
 	return OidOutputFunctionCall(output, value);
 }
 
+/* A long key stands for itself by its digest, so that an index can hold it. */
+char *
+rf_audit_key(char *key)
+{
+	Size		len = strlen(key);
+
+	if (len <= MAX_KEY)
+		return key;
+	return psprintf("sha256:%s", rf_sha256_hex(key, len));
+}
+
 /* The primary key without the org; several columns as a JSON array. */
 static char *
 key_text(const RfAuditPlan *plan, TupleTableSlot *slot)
@@ -261,7 +192,7 @@ key_text(const RfAuditPlan *plan, TupleTableSlot *slot)
 	StringInfoData json;
 
 	if (plan->nkeys == 1)
-		return field_text(&plan->fields[plan->keys[0]], slot);
+		return rf_audit_key(field_text(&plan->fields[plan->keys[0]], slot));
 	initStringInfo(&json);
 	for (int i = 0; i < plan->nkeys; i++)
 	{
@@ -269,7 +200,7 @@ key_text(const RfAuditPlan *plan, TupleTableSlot *slot)
 		escape_json(&json, field_text(&plan->fields[plan->keys[i]], slot));
 	}
 	appendStringInfoChar(&json, ']');
-	return json.data;
+	return rf_audit_key(json.data);
 }
 
 static void
@@ -296,6 +227,21 @@ rf_audit_missing(void)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the audit log does not exist"),
 			 errhint("App \"core\" has it: call ringfence.install('core').")));
+}
+
+/* The number of a column of one of the audit log's tables; throws if it isn't so. */
+AttrNumber
+rf_audit_column(Relation rel, const char *name, Oid type)
+{
+	AttrNumber	attno = get_attnum(RelationGetRelid(rel), name);
+
+	if (attno <= 0 ||
+		TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("column \"%s\" of table \"%s\" is not as app \"core\" made it",
+						name, RelationGetRelationName(rel))));
+	return attno;
 }
 
 /*
@@ -374,17 +320,19 @@ write_change(RfAuditPlan *plan, RfAuditRecord *record, TupleTableSlot *old,
 	Jsonb	   *personal_new;
 	Jsonb	   *personal_old;
 
-	personal_new = write_personal_side(plan, new, limit);
+	personal_new = rf_audit_personal_side(plan, new, limit);
 	if (new != NULL)
 		set_jsonb(record, AUDIT_NEW, write_side(plan, new, &buffers->new, limit));
 	/* Without a key, the whole row as it was says which it is. */
 	if (old != NULL && new != NULL && plan->nkeys == 0)
 		choose_present(plan, old);
-	personal_old = write_personal_side(plan, old, limit);
+	personal_old = rf_audit_personal_side(plan, old, limit);
 	if (old != NULL)
 		set_jsonb(record, AUDIT_OLD, write_side(plan, old, &buffers->old, limit));
 	set_jsonb(record, AUDIT_PERSONAL,
-			  join_personal(personal_new, personal_old));
+			  rf_audit_personal(personal_new, personal_old));
+	/* A cast to json may have written as somebody else, of another origin. */
+	rf_audit_origin(record);
 	(void) rf_audit_append(record);
 }
 
@@ -524,6 +472,8 @@ ringfence_audit_row(PG_FUNCTION_ARGS)
 				 errmsg("%s must be called as an AFTER trigger",
 						"ringfence.audit_row()")));
 	rel = trigger->tg_relation;
+	/* A label may have been given while the statement waited for a row. */
+	AcceptInvalidationMessages();
 	plan = rf_audit_plan(rel, trigger->tg_trigger->tgnargs,
 						 trigger->tg_trigger->tgargs);
 	outer_chosen = plan->chosen;
@@ -553,7 +503,8 @@ static void
 audit_at_xact_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (event == XACT_EVENT_ABORT)
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT ||
+		event == XACT_EVENT_PREPARE)
 		work.busy = false;
 }
 
@@ -573,6 +524,7 @@ rf_audit_init(void)
 	rf_audit_plan_init();
 	rf_audit_origin_init();
 	rf_audit_incarnation_init();
+	rf_audit_partition_init();
 	rf_audit_log_init();
 	RegisterXactCallback(audit_at_xact_end, NULL);
 	work.mcxt = AllocSetContextCreate(TopMemoryContext,

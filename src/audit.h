@@ -6,6 +6,7 @@
 
 #include "access/attnum.h"
 #include "access/htup.h"
+#include "datatype/timestamp.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
@@ -15,6 +16,12 @@
 
 #include "compat.h"
 #include "ringfence.h"
+
+/* What stands for a secret. */
+#define RF_AUDIT_MASK "[secret]"
+
+/* Records that wait together, at most. */
+#define RF_AUDIT_BATCH 512
 
 /* Columns of audit_log, in the order of its definition. */
 typedef enum RfAuditColumn
@@ -91,6 +98,8 @@ typedef struct RfAuditField
 	AttrNumber	attno;
 	int16		typlen;
 	bool		typbyval;
+	bool		is_array;
+	bool		harmless;		/* to_jsonb() takes any value of the type */
 	bool		is_key;			/* of the primary key, or the org's column */
 	bool		apart;			/* not in old and new: personal, or the org */
 	RfAuditLabel label;
@@ -108,6 +117,8 @@ typedef struct RfAuditPlan
 	int			users;			/* triggers at work with it */
 	bool		valid;
 	bool		provisional;	/* stands on rows of this transaction */
+	int			nargs;			/* of the trigger */
+	char	  **args;
 	bool		needs_reason;
 	int			relation_id;
 	AttrNumber	org_attno;		/* or InvalidAttrNumber */
@@ -132,7 +143,16 @@ typedef struct RfJsonObject
 
 /* audit.c */
 pg_noreturn extern void rf_audit_missing(void);
+extern AttrNumber rf_audit_column(Relation rel, const char *name, Oid type);
+extern char *rf_audit_key(char *key);
 extern void rf_audit_begin(RfAuditRecord *record, RfAuditOperation operation);
+
+/* audit_personal.c */
+extern void rf_audit_write_value(RfJsonObject *object, RfAuditField *field,
+								 TupleTableSlot *slot, Size limit);
+extern Jsonb *rf_audit_personal_side(RfAuditPlan *plan, TupleTableSlot *slot,
+									 Size limit);
+extern Jsonb *rf_audit_personal(Jsonb *new, Jsonb *old);
 
 /* audit_plan.c */
 extern RfAuditPlan *rf_audit_plan(Relation rel, int nargs, char **args);
@@ -143,8 +163,12 @@ extern void rf_audit_plan_init(void);
 extern void rf_audit_label(RfAuditPlan *plan);
 extern bool rf_audit_secret_name(const char *name, int len);
 extern bool rf_audit_forget_names(Oid relid);
+extern Jsonb *rf_json_mask(Jsonb *value);
 
 /* audit_shape.c */
+extern char *rf_audit_relation_name(Oid relid);
+extern Oid	rf_audit_root(Relation rel);
+extern List *rf_audit_relation_ids(Oid relid);
 extern int	rf_audit_relation_id(Relation rel, bool *is_own);
 
 /* audit_json.c */
@@ -156,19 +180,31 @@ extern void rf_json_jsonb(RfJsonObject *object, Jsonb *value);
 extern void rf_json_value(RfJsonObject *object, RfAuditField *field,
 						  Datum value, Size limit);
 extern Jsonb *rf_json_end(RfJsonObject *object);
-extern Jsonb *rf_json_mask(Jsonb *value);
+extern char *rf_sha256_hex(const char *bytes, Size len);
 
 /* audit_origin.c */
 extern void rf_audit_origin(RfAuditRecord *record);
+extern char *rf_audit_printable(char *value);
 extern void rf_audit_origin_init(void);
 
 /* audit_incarnation.c */
 extern void rf_audit_incarnation_init(void);
 
-/* audit_log.c */
-extern RfUuid rf_audit_append(RfAuditRecord *record);
+/* audit_partition.c */
 extern HeapTuple rf_audit_form(RfAuditRecord *record);
 extern void rf_audit_deform(HeapTuple tuple, RfAuditRecord *record);
+extern int	rf_audit_insert(HeapTuple *tuples, const TimestampTz *times,
+							int n);
+extern void rf_audit_partition_init(void);
+
+/* audit_table.c */
+extern void rf_audit_index(Relation rel, TupleTableSlot **slots, int n);
+extern void rf_audit_table_insert(Relation rel, HeapTuple tuple);
+extern void rf_audit_table_update(Relation rel, ItemPointer tid,
+								  HeapTuple tuple);
+
+/* audit_log.c */
+extern RfUuid rf_audit_append(RfAuditRecord *record);
 extern void rf_audit_log_init(void);
 
 #endif							/* RINGFENCE_AUDIT_H */

@@ -59,11 +59,14 @@ write_apart(RfApart *apart)
 	HeapTupleData tuple;
 
 	StartTransactionCommand();
+	rf_apart_become_owner();
 	memset(&tuple, 0, sizeof(tuple));
 	tuple.t_len = request->length;
 	tuple.t_data = (HeapTupleHeader) MAXALIGN(request->tuple);
 	rf_audit_deform(&tuple, &record);
 	request->id = rf_audit_append(&record);
+	rf_audit_flush();
+	rf_apart_become_superuser();
 	CommitTransactionCommand();
 }
 
@@ -105,6 +108,15 @@ append_apart(RfAuditRecord *record)
 
 /* --- Events --- */
 
+/* Does the code that asks run as ringfence_owner or the database's owner? */
+static bool
+is_owner(void)
+{
+	return superuser() ||
+		has_privs_of_role(GetUserId(), get_role_oid(RF_ROLE_OWNER, false)) ||
+		has_privs_of_role(GetUserId(), ROLE_PG_DATABASE_OWNER);
+}
+
 /* Lower-case words with dots between: "invoice.sent". */
 static char *
 action_name(FunctionCallInfo fcinfo)
@@ -122,27 +134,29 @@ action_name(FunctionCallInfo fcinfo)
 				 errmsg("invalid action of an audit event"),
 				 errdetail("It is two or more words of lower-case letters, digits and underscores with dots between, like \"invoice.sent\", of at most %d bytes.",
 						   NAMEDATALEN - 1)));
+	if (strncmp(action, "audit.", 6) == 0 && !is_owner())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to record an event \"%s\"", action),
+				 errdetail("Names that begin with \"audit.\" are for the audit log's own events.")));
 	return action;
 }
 
 /*
- * Which organization an event is of. Code of ringfence_owner's and the
- * database's owner may name any; an operator or a job the one entered, and a job
- * none.
+ * Which organization an event is of: that of the context, where there is one.
+ * Without, owners may name any, a job none, and operators have to enter one.
  */
 static void
 check_org(const RfUuid *org)
 {
 	const RfIdentity *identity = rf_context_peek();
 
-	if (superuser() ||
-		has_privs_of_role(GetUserId(), get_role_oid(RF_ROLE_OWNER, false)) ||
-		has_privs_of_role(GetUserId(), ROLE_PG_DATABASE_OWNER) ||
-		(org == NULL &&
-		 has_privs_of_role(GetUserId(), get_role_oid(RF_ROLE_JOBS, false))))
+	if (superuser())
 		return;
-	if (identity == NULL || !identity->has_org || org == NULL ||
-		memcmp(&identity->org, org, sizeof(*org)) != 0)
+	if (identity == NULL || !identity->has_org ?
+		!is_owner() && (org != NULL ||
+						!has_privs_of_role(GetUserId(), get_role_oid(RF_ROLE_JOBS, false))) :
+		org == NULL || memcmp(&identity->org, org, sizeof(*org)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to record an event of that organization"),
@@ -166,14 +180,14 @@ event_details(FunctionCallInfo fcinfo)
 static Datum
 limited_text(FunctionCallInfo fcinfo, int argument, int limit, const char *what)
 {
-	text	   *value = PG_GETARG_TEXT_PP(argument);
+	char	   *value = text_to_cstring(PG_GETARG_TEXT_PP(argument));
 
-	if (VARSIZE_ANY_EXHDR(value) > (Size) limit)
+	if (strlen(value) > (size_t) limit)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the %s of an audit event is too long", what),
 				 errdetail("It has more than %d bytes.", limit)));
-	return PointerGetDatum(value);
+	return CStringGetTextDatum(rf_audit_printable(value));
 }
 
 static void

@@ -11,16 +11,20 @@
 
 #include <openssl/evp.h>
 
-#include "access/heapam.h"
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/tableam.h"
-#include "access/xact.h"
-#include "catalog/partition.h"
-#include "executor/executor.h"
+#include "access/valid.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -28,7 +32,7 @@
 #include "compat.h"
 #include "seal.h"
 
-PG_FUNCTION_INFO_V1(ringfence_audit_forget_record);
+PG_FUNCTION_INFO_V1(ringfence_audit_forget);
 
 #define HASH_TEXT 44			/* RF_HASH_BYTES in base64 */
 
@@ -87,80 +91,218 @@ forget(Jsonb *personal)
 	return JsonbValueToJsonb(result);
 }
 
-/* Puts a new version of a tuple in its place, with its index entries. */
-static void
-replace(Relation rel, HeapTuple old, HeapTuple new)
+/*
+ * The index of a partition that finds a row's records: by organization, table
+ * and key, or else by organization alone. Sets how many of those it takes.
+ */
+static Oid
+choose_index(Relation rel, int *nkeys)
 {
-	EState	   *estate = CreateExecutorState();
-	ResultRelInfo *target = makeNode(ResultRelInfo);
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel),
-													&TTSOpsHeapTuple);
+	AttrNumber	wanted[] = {
+		get_attnum(RelationGetRelid(rel), "org_id"),
+		get_attnum(RelationGetRelid(rel), "relation_id"),
+		get_attnum(RelationGetRelid(rel), "key"),
+	};
+	Oid			result = InvalidOid;
+	ListCell   *lc;
 
-	rf_heap_update(rel, &old->t_self, new);
-	ExecStoreHeapTuple(new, slot, false);
-	slot->tts_tableOid = RelationGetRelid(rel);
-	slot->tts_tid = new->t_self;
-	if (!HeapTupleIsHeapOnly(new))
+	*nkeys = 0;
+	foreach(lc, RelationGetIndexList(rel))
 	{
-		InitResultRelInfo(target, rel, 0, NULL, 0);
-		ExecOpenIndices(target, false);
-		rf_insert_index_tuples(target, slot, estate);
-		ExecCloseIndices(target);
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		int			n = 0;
+
+		while (index->rd_rel->relam == BTREE_AM_OID &&
+			   index->rd_index->indisvalid &&
+			   heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
+			   n < Min((int) lengthof(wanted), index->rd_index->indnkeyatts) &&
+			   index->rd_index->indkey.values[n] == wanted[n])
+			n++;
+		if (n > *nkeys)
+		{
+			result = lfirst_oid(lc);
+			*nkeys = n;
+		}
+		index_close(index, AccessShareLock);
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	FreeExecutorState(estate);
+	return result;
 }
 
-static Relation
-open_partition_of_log(Oid relid)
+/* Has a record values that can be forgotten? */
+static bool
+has_values(Jsonb *personal)
 {
-	Relation	log = rf_directory_open("audit_log", AccessShareLock);
-	Relation	rel = try_table_open(relid, RowExclusiveLock);
+	JsonbIterator *it = JsonbIteratorInit(&personal->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	int			depth = 0;
 
-	if (log == NULL || rel == NULL || !rel->rd_rel->relispartition ||
-		get_partition_parent(relid, true) != RelationGetRelid(log))
-		ereport(ERROR,
-				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-				 errmsg("that is no partition of the audit log")));
-	/* Two that forget the same record go one after the other. */
-	LockRelation(log, ShareUpdateExclusiveLock);
-	table_close(log, NoLock);
-	return rel;
+	while ((token = JsonbIteratorNext(&it, &v, depth >= 3)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_OBJECT)
+			depth++;
+		else if (token == WJB_END_OBJECT)
+			depth--;
+		else if (token == WJB_KEY && depth == 3 && v.val.string.len == 5 &&
+				 memcmp(v.val.string.val, "value", 5) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Replaces a record by one whose personal values are commitments. */
+static void
+forget_record(Relation rel, HeapTuple tuple, AttrNumber attno, Jsonb *personal)
+{
+	int			natts = RelationGetDescr(rel)->natts;
+	Datum	   *values = palloc0(natts * sizeof(Datum));
+	bool	   *nulls = palloc0(natts * sizeof(bool));
+	bool	   *replaced = palloc0(natts * sizeof(bool));
+
+	values[attno - 1] = JsonbPGetDatum(forget(personal));
+	replaced[attno - 1] = true;
+	rf_audit_table_update(rel, &tuple->t_self,
+						  heap_modify_tuple(tuple, RelationGetDescr(rel),
+											values, nulls, replaced));
+}
+
+/* The records of a row in one partition; says how many had values. */
+static int64
+forget_in_partition(Relation rel, const RfUuid *org, int relation_id,
+					text *key)
+{
+	AttrNumber	attno = get_attnum(RelationGetRelid(rel), "personal");
+	ScanKeyData keys[3];
+	ScanKeyData indexed[3];		/* numbered as the index's, up to 17 */
+	int			nindexed;
+	Oid			index_oid = choose_index(rel, &nindexed);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *found = NIL;
+	ListCell   *lc;
+
+	ScanKeyInit(&keys[0], get_attnum(RelationGetRelid(rel), "org_id"),
+				BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(org));
+	ScanKeyInit(&keys[1], get_attnum(RelationGetRelid(rel), "relation_id"),
+				BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(relation_id));
+	ScanKeyInit(&keys[2], get_attnum(RelationGetRelid(rel), "key"),
+				BTEqualStrategyNumber, F_TEXTEQ, PointerGetDatum(key));
+	memcpy(indexed, keys, sizeof(keys));
+	scan = systable_beginscan(rel, index_oid, OidIsValid(index_oid), snapshot,
+							  OidIsValid(index_oid) ? nindexed : 3, indexed);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		bool		isnull;
+		Datum		value;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!rf_heap_key_test(tuple, RelationGetDescr(rel), 3, keys))
+			continue;
+		value = heap_getattr(tuple, attno, RelationGetDescr(rel), &isnull);
+		if (!isnull && has_values(DatumGetJsonbP(value)))
+			found = lappend(found, heap_copytuple(tuple));
+	}
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	foreach(lc, found)
+	{
+		HeapTuple	record = lfirst(lc);
+		bool		isnull;
+		Datum		value = heap_getattr(record, attno, RelationGetDescr(rel),
+										 &isnull);
+
+		forget_record(rel, record, attno, DatumGetJsonbP(value));
+	}
+	return list_length(found);
+}
+
+/* The ids under which a table, its partitions and children are recorded. */
+static List *
+relation_ids(Oid relid)
+{
+	List	   *relids = find_all_inheritors(relid, AccessShareLock, NULL);
+	List	   *ids = NIL;
+	ListCell   *lc;
+
+	foreach(lc, relids)
+		ids = list_concat(ids, rf_audit_relation_ids(lfirst_oid(lc)));
+	return ids;
+}
+
+/* What was forgotten is on record: the row, how many records, and why. */
+static void
+record_forgetting(RfAuditRecord *record, const RfUuid *org, const char *name,
+				  text *key, int64 count)
+{
+	StringInfoData details;
+
+	initStringInfo(&details);
+	appendStringInfo(&details, "{\"records\": " INT64_FORMAT ", \"relation\": ", count);
+	escape_json(&details, name);
+	appendStringInfoChar(&details, '}');
+	record->values[AUDIT_ACTION] = CStringGetTextDatum("audit.forgotten");
+	record->values[AUDIT_KEY] = PointerGetDatum(key);
+	record->values[AUDIT_NEW] = DirectFunctionCall1(jsonb_in,
+													CStringGetDatum(details.data));
+	record->values[AUDIT_ORG_ID] = PointerGetDatum(org);
+	record->nulls[AUDIT_ACTION] = record->nulls[AUDIT_KEY] =
+		record->nulls[AUDIT_NEW] = false;
+	(void) rf_audit_append(record);
 }
 
 /*
- * audit_forget_record(partition oid, record tid): destroys the personal values
- * of a record; false if it has none. EXECUTE is ringfence_owner's alone.
+ * audit_forget(rel regclass, key text): destroys the personal values in the
+ * records of a row, which is one of the organization of the context, or without
+ * one a row of no organization. Says in how many records there were any.
  */
 Datum
-ringfence_audit_forget_record(PG_FUNCTION_ARGS)
+ringfence_audit_forget(PG_FUNCTION_ARGS)
 {
-	Relation	rel = open_partition_of_log(PG_GETARG_OID(0));
-	AttrNumber	attno = get_attnum(RelationGetRelid(rel), "personal");
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	TupleTableSlot *slot = table_slot_create(rel, NULL);
-	bool		isnull = true;
-	Datum		value = (Datum) 0;
+	const RfIdentity *identity = rf_context_peek();
+	RfUuid		org = {{0}};
+	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
+	Relation	log = rf_directory_open("audit_log", AccessShareLock);
+	text	   *key = cstring_to_text(rf_audit_key(text_to_cstring(PG_GETARG_TEXT_PP(1))));
+	RfAuditRecord record;
+	List	   *ids;
+	int64		count = 0;
+	ListCell   *lc;
 
-	if (attno > 0 &&
-		table_tuple_fetch_row_version(rel, (ItemPointer) PG_GETARG_POINTER(1), snapshot,
-									  slot))
-		value = slot_getattr(slot, attno, &isnull);
-	if (!isnull)
+	if (log == NULL)
+		rf_audit_missing();
+	rf_audit_begin(&record, OPERATION_EVENT);
+	if (record.nulls[AUDIT_REASON])
+		ereport(ERROR,
+				(errcode(ERRCODE_NOT_NULL_VIOLATION),
+				 errmsg("a reason is required to forget personal values"),
+				 errhint("SET LOCAL ringfence.reason.")));
+	if (identity != NULL && identity->has_org)
+		org = identity->org;
+	else if (get_attnum(RelationGetRelid(rel), "org_id") != InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("no organization is set for this transaction"),
+				 errdetail("A row of table \"%s\" is an organization's.",
+						   RelationGetRelationName(rel))));
+	/* Two that forget the same records go one after the other. */
+	LockRelation(log, ShareUpdateExclusiveLock);
+	ids = relation_ids(rf_audit_root(rel));
+	foreach(lc, find_all_inheritors(RelationGetRelid(log), RowExclusiveLock, NULL))
 	{
-		HeapTuple	old = ExecCopySlotHeapTuple(slot);
-		Datum	   *values = palloc0(RelationGetDescr(rel)->natts * sizeof(Datum));
-		bool	   *nulls = palloc0(RelationGetDescr(rel)->natts * sizeof(bool));
-		bool	   *replaced = palloc0(RelationGetDescr(rel)->natts * sizeof(bool));
+		Relation	partition = table_open(lfirst_oid(lc), NoLock);
+		ListCell   *id;
 
-		values[attno - 1] = JsonbPGetDatum(forget(DatumGetJsonbP(value)));
-		replaced[attno - 1] = true;
-		replace(rel, old, heap_modify_tuple(old, RelationGetDescr(rel), values,
-											nulls, replaced));
-		CommandCounterIncrement();
+		if (partition->rd_rel->relkind == RELKIND_RELATION)
+			foreach(id, ids)
+				count += forget_in_partition(partition, &org, lfirst_int(id),
+											 key);
+		table_close(partition, NoLock);
 	}
-	ExecDropSingleTupleTableSlot(slot);
-	UnregisterSnapshot(snapshot);
+	if (count > 0)
+		record_forgetting(&record, &org, rf_audit_relation_name(RelationGetRelid(rel)),
+						  key, count);
+	table_close(log, NoLock);
 	table_close(rel, NoLock);
-	PG_RETURN_BOOL(!isnull);
+	PG_RETURN_INT64(count);
 }

@@ -14,13 +14,15 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/indexing.h"
+#include "catalog/pg_type.h"
+#include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "apart.h"
 #include "audit.h"
 
 #define INCARNATIONS "audit_incarnations"
@@ -78,14 +80,71 @@ add_incarnation(Relation rel, int number)
 	values[INCARNATIONS_NUMBER - 1] = Int32GetDatum(number);
 	values[INCARNATIONS_SYSTEM - 1] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[INCARNATIONS_STARTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	CatalogTupleInsert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
-	CommandCounterIncrement();
+	rf_audit_table_insert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
+}
+
+/* Adds the row of this cluster unless another session did meanwhile. */
+static int
+enter_cluster(Relation rel)
+{
+	int			number;
+	uint64		identifier;
+
+	LockRelation(rel, ShareRowExclusiveLock);
+	newest_incarnation(rel, &number, &identifier);
+	if (number == 0 || identifier != GetSystemIdentifier())
+	{
+		add_incarnation(rel, ++number);
+		incarnation.own_row = true;
+	}
+	return number;
+}
+
+static Relation
+open_incarnations(void)
+{
+	Relation	rel = rf_directory_open(INCARNATIONS, AccessShareLock);
+
+	if (rel == NULL || RelationGetDescr(rel)->natts != INCARNATIONS_NATTS ||
+		rf_audit_column(rel, "number", INT4OID) != INCARNATIONS_NUMBER ||
+		rf_audit_column(rel, "system_identifier", INT8OID) != INCARNATIONS_SYSTEM ||
+		rf_audit_column(rel, "started_at", TIMESTAMPTZOID) != INCARNATIONS_STARTED_AT)
+		rf_audit_missing();
+	return rel;
+}
+
+static void
+enter_cluster_apart(RfApart *apart)
+{
+	Relation	rel;
+
+	(void) apart;
+	StartTransactionCommand();
+	rf_apart_become_owner();
+	rel = open_incarnations();
+	(void) enter_cluster(rel);
+	table_close(rel, NoLock);
+	rf_apart_become_superuser();
+	CommitTransactionCommand();
+}
+
+/* The worker. */
+void
+rf_audit_incarnation_main(Datum main_arg)
+{
+	dsm_segment *segment = rf_apart_attach(main_arg,
+										   "recording the cluster of the audit log");
+
+	rf_apart_record(segment, enter_cluster_apart);
+	proc_exit(0);
 }
 
 /*
- * Which of the servers that the database lived in this one is. The first
- * transaction to ask in another server than the last adds a row; others wait
- * until it has committed.
+ * Which of the clusters that the database lived in this one is. The first
+ * transaction to ask in another one than the last has a worker add a row, so
+ * that nobody has to wait for its end; where there is none at all, core is being
+ * installed, and the row is that transaction's. May throw: 53000 if no worker is
+ * to be had.
  */
 int
 rf_audit_incarnation(void)
@@ -97,19 +156,18 @@ rf_audit_incarnation(void)
 	if (likely(incarnation.number != 0))
 		return incarnation.number;
 
-	rel = rf_directory_open(INCARNATIONS, AccessShareLock);
-	if (rel == NULL || RelationGetDescr(rel)->natts != INCARNATIONS_NATTS)
-		rf_audit_missing();
+	rel = open_incarnations();
 	newest_incarnation(rel, &number, &identifier);
-	if (number == 0 || identifier != GetSystemIdentifier())
+	if (number == 0)
+		number = enter_cluster(rel);
+	else if (identifier != GetSystemIdentifier())
 	{
-		LockRelation(rel, ShareRowExclusiveLock);
+		dsm_segment *segment = rf_apart_segment(sizeof(RfApart));
+
+		rf_apart_run(segment, "rf_audit_incarnation_main",
+					 "ringfence audit cluster", "the cluster of the audit log");
+		dsm_detach(segment);
 		newest_incarnation(rel, &number, &identifier);
-		if (number == 0 || identifier != GetSystemIdentifier())
-		{
-			add_incarnation(rel, ++number);
-			incarnation.own_row = true;
-		}
 	}
 	incarnation.number = number;
 	incarnation.relid = RelationGetRelid(rel);

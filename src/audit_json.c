@@ -7,7 +7,7 @@
  * sort. What they don't write in one go (arrays, composites, types of
  * extensions) goes through to_jsonb(), whose results are copied in whole.
  *
- * Values of fields with secret names, at any depth, are replaced by MASK. A
+ * Values of fields with secret names, at any depth, are replaced by "[secret]". A
  * value larger than the caller's limit is written as its size and SHA-256:
  * jsonb holds 256 MB, a row can hold more.
  *
@@ -21,12 +21,15 @@
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "common/shortest_dec.h"
 #include "mb/pg_wchar.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/resowner.h"
@@ -36,11 +39,13 @@
 #include "audit.h"
 #include "compat.h"
 
-#define MASK "[secret]"
 #define HEX_DIGITS "0123456789abcdefABCDEF"
 
-/* A text of type json that is longer is not parsed without a safety net. */
-#define PLAIN_JSON_BYTES 100000
+/* A text of type json that is longer isn't parsed without a safety net. */
+#define PLAIN_JSON_BYTES 16000
+
+/* Nor one that is longer than this at all: its elements take more memory. */
+#define MAX_PARSED_JSON (16 * 1024 * 1024)
 
 /* --- The writer --- */
 
@@ -176,67 +181,15 @@ rf_json_end(RfJsonObject *object)
 	return (Jsonb *) object->buf->data;
 }
 
-/* --- Secrets inside values --- */
-
-static bool
-has_secret_name(Jsonb *value)
-{
-	JsonbIterator *it = JsonbIteratorInit(&value->root);
-	JsonbIteratorToken token;
-	JsonbValue	v;
-
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
-		if (token == WJB_KEY &&
-			rf_audit_secret_name(v.val.string.val, v.val.string.len))
-			return true;
-	return false;
-}
-
-/*
- * The same value with MASK for whatever a secret name stands before, however
- * deep; itself if there is none. NULLs stay.
- */
-Jsonb *
-rf_json_mask(Jsonb *value)
-{
-	JsonbParseState *state = NULL;
-	JsonbValue *result = NULL;
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	v;
-	bool		skip = false;
-
-	if (JB_ROOT_IS_SCALAR(value) || !has_secret_name(value))
-		return value;
-
-	it = JsonbIteratorInit(&value->root);
-	while ((token = JsonbIteratorNext(&it, &v, skip)) != WJB_DONE)
-	{
-		if (skip && token == WJB_VALUE && v.type != jbvNull)
-		{
-			v.type = jbvString;
-			v.val.string.val = MASK;
-			v.val.string.len = strlen(MASK);
-		}
-		skip = token == WJB_KEY &&
-			rf_audit_secret_name(v.val.string.val, v.val.string.len);
-		result = pushJsonbValue(&state, token,
-								token < WJB_BEGIN_ARRAY ||
-								(token == WJB_BEGIN_ARRAY &&
-								 v.val.array.rawScalar) ? &v : NULL);
-	}
-	return JsonbValueToJsonb(result);
-}
-
 /* --- Values --- */
 
-static void
-put_digest(RfJsonObject *object, const char *bytes, Size len)
+/* The SHA-256 of some bytes in hexadecimal, palloc'd. */
+char *
+rf_sha256_hex(const char *bytes, Size len)
 {
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	char		hex[2 * PG_SHA256_DIGEST_LENGTH + 1];
+	char	   *hex = palloc(2 * PG_SHA256_DIGEST_LENGTH + 1);
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	char	   *json;
 
 	if (ctx == NULL || pg_cryptohash_init(ctx) < 0 ||
 		pg_cryptohash_update(ctx, (const uint8 *) bytes, len) < 0 ||
@@ -244,8 +197,15 @@ put_digest(RfJsonObject *object, const char *bytes, Size len)
 		elog(ERROR, "could not compute a SHA-256 digest");
 	pg_cryptohash_free(ctx);
 	hex[hex_encode((const char *) digest, sizeof(digest), hex)] = '\0';
-	json = psprintf("{\"bytes\": " UINT64_FORMAT ", \"sha256\": \"%s\"}",
-					(uint64) len, hex);
+	return hex;
+}
+
+static void
+put_digest(RfJsonObject *object, const char *bytes, Size len)
+{
+	char	   *json = psprintf("{\"bytes\": " UINT64_FORMAT ", \"sha256\": \"%s\"}",
+								(uint64) len, rf_sha256_hex(bytes, len));
+
 	rf_json_jsonb(object,
 				  DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 													 CStringGetDatum(json))));
@@ -269,52 +229,44 @@ put_jsonb(RfJsonObject *object, Jsonb *value, Size limit)
 		rf_json_jsonb(object, rf_json_mask(value));
 }
 
-/* Can jsonb_in() fail for this valid json? Rather says yes. */
-static bool
-is_risky(const char *json, Size len)
-{
-	if (len > PLAIN_JSON_BYTES)
-		return true;
-	for (Size i = 0; i < len; i++)
-		if ((json[i] == '\\' && json[i + 1] == 'u') ||
-			json[i] == 'e' || json[i] == 'E')
-			return true;
-	return false;
-}
-
 /*
- * json holds what jsonb refuses: \u0000, lone surrogates, numbers beyond
- * numeric. NULL for those; a write that is valid by itself must not fail here.
+ * Runs a conversion that may refuse what a table may hold. NULL if it did: a
+ * write that is valid by itself must not fail here. Errors that aren't about the
+ * value go on, when the subtransaction is undone.
  */
 static Jsonb *
-try_jsonb(const char *json, Size len)
+try_conversion(PGFunction function, FmgrInfo *flinfo, Datum value)
 {
 	MemoryContext mcxt = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	Jsonb	   *result = NULL;
-
-	if (!is_risky(json, len))
-		return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-												  CStringGetDatum(json)));
+	Jsonb	   *volatile result = NULL;
 
 	BeginInternalSubTransaction(NULL);
 	MemoryContextSwitchTo(mcxt);
 	PG_TRY();
 	{
-		result = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-													CStringGetDatum(json)));
+		Datum		converted = flinfo != NULL ? FunctionCall1(flinfo, value) :
+		DirectFunctionCall1(function, value);
+
+		result = DatumGetJsonbP(converted);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
-		int			sqlstate = geterrcode();
+		ErrorData  *error;
+		int			category;
 
-		if (ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_DATA_EXCEPTION &&
-			ERRCODE_TO_CATEGORY(sqlstate) != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-			PG_RE_THROW();
 		MemoryContextSwitchTo(mcxt);
+		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(mcxt);
+		CurrentResourceOwner = owner;
+		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			ReThrowError(error);
+		FreeErrorData(error);
 		result = NULL;
 	}
 	PG_END_TRY();
@@ -324,8 +276,37 @@ try_jsonb(const char *json, Size len)
 }
 
 /*
- * A copy in which escaped ASCII characters stand for themselves: a name may be
- * written so.
+ * Can jsonb_in() fail for this valid json? Rather says yes. It refuses \u0000,
+ * lone surrogates and numbers beyond numeric, which takes an exponent or very
+ * many digits.
+ */
+static bool
+is_risky(const char *json, Size len)
+{
+	if (len > PLAIN_JSON_BYTES)
+		return true;
+	for (Size i = 1; i < len; i++)
+		if ((json[i - 1] == '\\' && json[i] == 'u') ||
+			((json[i] == 'e' || json[i] == 'E') &&
+			 ((json[i - 1] >= '0' && json[i - 1] <= '9') || json[i - 1] == '.')))
+			return true;
+	return false;
+}
+
+/* A text of type json as jsonb, or NULL if that takes no such text. */
+static Jsonb *
+parse_json(char *json, Size len, Size limit)
+{
+	if (len > Min(limit, MAX_PARSED_JSON))
+		return NULL;
+	if (is_risky(json, len))
+		return try_conversion(jsonb_in, NULL, CStringGetDatum(json));
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+}
+
+/*
+ * A copy in which escaped ASCII characters stand for themselves and escaped
+ * blanks for blanks: a name may be written so.
  */
 static char *
 unescape_ascii(const char *json)
@@ -343,6 +324,11 @@ unescape_ascii(const char *json)
 			*out++ = code == 0 ? ' ' : (char) code;
 			in += 5;
 		}
+		else if (*in == '\\' && in[1] != '\0' && strchr("bfnrt", in[1]) != NULL)
+		{
+			*out++ = ' ';
+			in++;
+		}
 		else
 			*out++ = *in;
 	}
@@ -350,38 +336,65 @@ unescape_ascii(const char *json)
 	return copy;
 }
 
+/* What jsonb doesn't take, as text; or "[secret]" if a secret name stands in it. */
+static void
+put_unparsed(RfJsonObject *object, char *string, Size limit)
+{
+	char	   *bare = unescape_ascii(string);
+
+	if (rf_audit_secret_name(bare, strlen(bare)))
+		put_cstring(object, RF_AUDIT_MASK);
+	else
+		put_text(object, string, strlen(string), limit);
+}
+
 static void
 put_json(RfJsonObject *object, Datum value, Size limit)
 {
 	char	   *json = TextDatumGetCString(value);
-	Size		len = strlen(json);
-	Jsonb	   *parsed = len > limit ? NULL : try_jsonb(json, len);
-	char	   *bare;
+	Jsonb	   *parsed = parse_json(json, strlen(json), limit);
 
 	if (parsed != NULL)
-	{
 		put_jsonb(object, parsed, limit);
-		return;
-	}
-	bare = unescape_ascii(json);
-	if (rf_audit_secret_name(bare, strlen(bare)))
-		put_cstring(object, MASK);
 	else
-		put_text(object, json, len, limit);
+		put_unparsed(object, json, limit);
 }
 
-/* As to_jsonb() does: what is no number in JSON becomes a string. */
+/*
+ * As to_jsonb() does: what is no number in JSON becomes a string. The shortest
+ * text that reads back as the same value, whatever extra_float_digits says.
+ */
 static void
-put_float(RfJsonObject *object, double value, char *output)
+put_float(RfJsonObject *object, double value, char *shortest)
 {
-	if (isnan(value) || isinf(value))
-		put_cstring(object, output);
+	if (isnan(value))
+		put_cstring(object, "NaN");
+	else if (isinf(value))
+		put_cstring(object, value > 0 ? "Infinity" : "-Infinity");
 	else
 		put_numeric(object,
 					DatumGetNumeric(DirectFunctionCall3(numeric_in,
-														CStringGetDatum(output),
+														CStringGetDatum(shortest),
 														ObjectIdGetDatum(InvalidOid),
 														Int32GetDatum(-1))));
+}
+
+static void
+put_float4(RfJsonObject *object, float4 value)
+{
+	char		buf[FLOAT_SHORTEST_DECIMAL_LEN];
+
+	(void) float_to_shortest_decimal_buf(value, buf);
+	put_float(object, value, buf);
+}
+
+static void
+put_float8(RfJsonObject *object, float8 value)
+{
+	char		buf[DOUBLE_SHORTEST_DECIMAL_LEN];
+
+	(void) double_to_shortest_decimal_buf(value, buf);
+	put_float(object, value, buf);
 }
 
 static void
@@ -421,19 +434,63 @@ put_datetime(RfJsonObject *object, Datum value, Oid type)
 /* Arrays and the like grow when they become JSON, bytes double. */
 #define GROWTH 8
 
+/* Is it more than we would have to_jsonb() make JSON of? */
+static bool
+is_bulky(const RfAuditField *field, Datum value, Size limit)
+{
+	ArrayType  *array;
+
+	if (field->typlen != -1)
+		return false;
+	if (toast_raw_datum_size(value) > limit / GROWTH)
+		return true;
+	if (!field->is_array)
+		return false;
+	/* An element that is NULL takes a bit. */
+	array = DatumGetArrayTypeP(value);
+	return (Size) ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array)) >
+		limit / GROWTH;
+}
+
+/*
+ * What to_jsonb() refuses. A composite's text doesn't name its fields, which may
+ * be secrets, so only its digest is written.
+ */
+static void
+put_unconverted(RfJsonObject *object, RfAuditField *field, Datum value,
+				Size limit)
+{
+	Oid			output;
+	bool		is_varlena;
+	char	   *string;
+
+	getTypeOutputInfo(field->type, &output, &is_varlena);
+	string = OidOutputFunctionCall(output, value);
+	if (get_base_element_type(field->type) == JSONOID)
+		put_unparsed(object, string, limit);
+	else
+		put_digest(object, string, strlen(string));
+}
+
 static void
 put_other(RfJsonObject *object, RfAuditField *field, Datum value, Size limit)
 {
-	if (field->typlen == -1 && toast_raw_datum_size(value) > limit / GROWTH)
+	Jsonb	   *converted;
+
+	if (is_bulky(field, value, limit))
 	{
 		struct varlena *stored = PG_DETOAST_DATUM_PACKED(value);
 
 		put_digest(object, VARDATA_ANY(stored), VARSIZE_ANY_EXHDR(stored));
+		return;
 	}
+	converted = field->harmless ?
+		DatumGetJsonbP(FunctionCall1(&field->to_jsonb, value)) :
+		try_conversion(NULL, &field->to_jsonb, value);
+	if (converted != NULL)
+		put_jsonb(object, converted, limit);
 	else
-		put_jsonb(object,
-				  DatumGetJsonbP(FunctionCall1(&field->to_jsonb, value)),
-				  limit);
+		put_unconverted(object, field, value, limit);
 }
 
 /*
@@ -459,12 +516,10 @@ rf_json_value(RfJsonObject *object, RfAuditField *field, Datum value,
 			put_numeric(object, int64_to_numeric(DatumGetInt64(value)));
 			break;
 		case KIND_FLOAT4:
-			put_float(object, DatumGetFloat4(value),
-					  DatumGetCString(DirectFunctionCall1(float4out, value)));
+			put_float4(object, DatumGetFloat4(value));
 			break;
 		case KIND_FLOAT8:
-			put_float(object, DatumGetFloat8(value),
-					  DatumGetCString(DirectFunctionCall1(float8out, value)));
+			put_float8(object, DatumGetFloat8(value));
 			break;
 		case KIND_NUMERIC:
 			put_number(object, value);

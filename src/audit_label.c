@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -31,13 +32,7 @@ PG_FUNCTION_INFO_V1(ringfence_audit_labels_changed);
 
 #define LABELS "columns"
 #define SECRET_NAMES "secret_names"
-
-enum
-{
-	LABELS_RELATION = 1,
-	LABELS_COLUMN,
-	LABELS_LABEL,
-};
+#define MAX_ATTEMPTS 10			/* see audit_plan.c */
 
 /* The patterns of secret_names; void while "valid" is false. */
 static struct
@@ -69,15 +64,13 @@ static void
 read_patterns(Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
-	AttrNumber	attno = get_attnum(RelationGetRelid(rel), "pattern");
+	AttrNumber	attno = rf_audit_column(rel, "pattern", TEXTOID);
 	MemoryContext old = MemoryContextSwitchTo(secrets.mcxt);
 	List	   *found = NIL;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 	ListCell   *lc;
 
-	if (attno <= 0 || TupleDescAttr(desc, attno - 1)->atttypid != TEXTOID)
-		elog(ERROR, "table \"%s\" is not as it was made", SECRET_NAMES);
 	scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
@@ -101,6 +94,7 @@ read_patterns(Relation rel)
 static void
 load_secret_names(void)
 {
+	int			attempts = 0;
 	uint64		changes;
 	Relation	rel;
 
@@ -119,7 +113,7 @@ load_secret_names(void)
 		changes = secrets.changes;
 		read_patterns(rel);
 		table_close(rel, AccessShareLock);
-	} while (secrets.changes != changes);
+	} while (secrets.changes != changes && ++attempts < MAX_ATTEMPTS);
 	secrets.valid = true;
 }
 
@@ -172,6 +166,56 @@ rf_audit_secret_name(const char *name, int len)
 		memcpy(known->name, name, len);
 	}
 	return known->is_secret;
+}
+
+static bool
+has_secret_name(Jsonb *value)
+{
+	JsonbIterator *it = JsonbIteratorInit(&value->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+		if (token == WJB_KEY &&
+			rf_audit_secret_name(v.val.string.val, v.val.string.len))
+			return true;
+	return false;
+}
+
+/*
+ * The same value with "[secret]" for whatever a secret name stands before, however
+ * deep; itself if there is none. NULLs stay.
+ */
+Jsonb *
+rf_json_mask(Jsonb *value)
+{
+	JsonbParseState *state = NULL;
+	JsonbValue *result = NULL;
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	bool		skip = false;
+
+	if (JB_ROOT_IS_SCALAR(value) || !has_secret_name(value))
+		return value;
+
+	it = JsonbIteratorInit(&value->root);
+	while ((token = JsonbIteratorNext(&it, &v, skip)) != WJB_DONE)
+	{
+		if (skip && token == WJB_VALUE && v.type != jbvNull)
+		{
+			v.type = jbvString;
+			v.val.string.val = RF_AUDIT_MASK;
+			v.val.string.len = strlen(RF_AUDIT_MASK);
+		}
+		skip = token == WJB_KEY &&
+			rf_audit_secret_name(v.val.string.val, v.val.string.len);
+		result = pushJsonbValue(&state, token,
+								token < WJB_BEGIN_ARRAY ||
+								(token == WJB_BEGIN_ARRAY &&
+								 v.val.array.rawScalar) ? &v : NULL);
+	}
+	return JsonbValueToJsonb(result);
 }
 
 /*
@@ -231,23 +275,29 @@ static void
 apply_labels(RfAuditPlan *plan, Relation labels, Oid relid)
 {
 	TupleDesc	desc = RelationGetDescr(labels);
+	AttrNumber	column_attno = rf_audit_column(labels, "column_name", NAMEOID);
+	AttrNumber	label_attno = rf_audit_column(labels, "label", TEXTOID);
 	ScanKeyData key;
 	SysScanDesc scan;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, LABELS_RELATION, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
+	ScanKeyInit(&key, rf_audit_column(labels, "relation", REGCLASSOID),
+				BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(labels, rf_primary_key_index(labels),
 							  OidIsValid(rf_primary_key_index(labels)), NULL,
 							  1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		char	   *column = NameStr(*DatumGetName(heap_getattr(tuple, LABELS_COLUMN,
-																desc, &isnull)));
-		RfAuditLabel label = label_of(TextDatumGetCString(heap_getattr(tuple, LABELS_LABEL,
-																	   desc, &isnull)));
+		bool		nulls[2];
+		Datum		column_name = heap_getattr(tuple, column_attno, desc, &nulls[0]);
+		Datum		label_name = heap_getattr(tuple, label_attno, desc, &nulls[1]);
+		const char *column;
+		RfAuditLabel label;
 
+		if (nulls[0] || nulls[1])
+			continue;
+		column = NameStr(*DatumGetName(column_name));
+		label = label_of(TextDatumGetCString(label_name));
 		for (int i = 0; i < plan->nfields; i++)
 			if (strcmp(plan->fields[i].name, column) == 0)
 				plan->fields[i].label = Max(plan->fields[i].label, label);
@@ -273,12 +323,11 @@ rf_audit_label(RfAuditPlan *plan)
 	Relation	labels = rf_directory_open(LABELS, AccessShareLock);
 	ListCell   *lc;
 
-	if (labels != NULL)
-	{
-		foreach(lc, with_ancestors(plan->relid))
-			apply_labels(plan, labels, lfirst_oid(lc));
-		table_close(labels, AccessShareLock);
-	}
+	if (labels == NULL)
+		rf_audit_missing();
+	foreach(lc, with_ancestors(plan->relid))
+		apply_labels(plan, labels, lfirst_oid(lc));
+	table_close(labels, AccessShareLock);
 	for (int i = 0; i < plan->nfields; i++)
 	{
 		RfAuditField *field = &plan->fields[i];
@@ -304,10 +353,10 @@ invalidate(Oid relid)
 }
 
 static void
-invalidate_labelled(HeapTuple tuple, TupleDesc desc)
+invalidate_labelled(HeapTuple tuple, AttrNumber attno, TupleDesc desc)
 {
 	bool		isnull;
-	Datum		relid = heap_getattr(tuple, LABELS_RELATION, desc, &isnull);
+	Datum		relid = heap_getattr(tuple, attno, desc, &isnull);
 	ListCell   *lc;
 
 	if (isnull || !SearchSysCacheExists1(RELOID, relid))
@@ -338,9 +387,12 @@ ringfence_audit_labels_changed(PG_FUNCTION_ARGS)
 		invalidate(RelationGetRelid(rel));
 	else
 	{
-		invalidate_labelled(trigger->tg_trigtuple, RelationGetDescr(rel));
+		AttrNumber	attno = rf_audit_column(rel, "relation", REGCLASSOID);
+
+		invalidate_labelled(trigger->tg_trigtuple, attno, RelationGetDescr(rel));
 		if (TRIGGER_FIRED_BY_UPDATE(trigger->tg_event))
-			invalidate_labelled(trigger->tg_newtuple, RelationGetDescr(rel));
+			invalidate_labelled(trigger->tg_newtuple, attno,
+								RelationGetDescr(rel));
 	}
 	return PointerGetDatum(NULL);
 }

@@ -96,20 +96,32 @@ actor_of(const RfIdentity *identity)
 	return RF_ACTOR_SYSTEM;
 }
 
+/*
+ * The value itself, with blanks for control characters. A setting that came with
+ * the connection may hold bytes that are no text of the database.
+ */
+char *
+rf_audit_printable(char *value)
+{
+	bool		is_text = pg_verifymbstr(value, strlen(value), true);
+
+	for (char *p = value; *p != '\0'; p++)
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			*p = ' ';
+		else if (!is_text && (unsigned char) *p > 0x7f)
+			*p = '?';
+	return value;
+}
+
 /* Printable, and no longer than it may be, cut between characters. */
 static char *
 clean(char *value, int limit)
 {
-	int			len;
-
-	if (value == NULL)
+	if (value == NULL || *value == '\0')
 		return NULL;
-	len = pg_mbcliplen(value, strlen(value), limit);
-	value[len] = '\0';
-	for (char *p = value; *p != '\0'; p++)
-		if ((unsigned char) *p < ' ' || *p == 0x7f)
-			*p = ' ';
-	return len == 0 ? NULL : value;
+	(void) rf_audit_printable(value);
+	value[pg_mbcliplen(value, strlen(value), limit)] = '\0';
+	return value;
 }
 
 /* The trace id of a traceparent (W3C Trace Context), or NULL. */
@@ -125,20 +137,45 @@ trace_id(char *parent)
 	return pnstrdup(parent + 3, TRACE_ID);
 }
 
+/* Unicode's blanks and what shows nothing at all. */
 static bool
-is_blank(const char *value)
+is_invisible(pg_wchar c)
 {
-	return value == NULL || strspn(value, " \t\r\n") == strlen(value);
+	return c <= ' ' || (c >= 0x7f && c <= 0xa0) || c == 0xad || c == 0x34f ||
+		c == 0x61c || c == 0x115f || c == 0x1160 || c == 0x1680 ||
+		(c >= 0x17b4 && c <= 0x17b5) || (c >= 0x180b && c <= 0x180f) ||
+		(c >= 0x2000 && c <= 0x200f) || (c >= 0x2028 && c <= 0x202f) ||
+		(c >= 0x205f && c <= 0x206f) || c == 0x2800 || c == 0x3000 ||
+		c == 0x3164 || (c >= 0xfe00 && c <= 0xfe0f) || c == 0xfeff ||
+		c == 0xffa0 || (c >= 0xe0000 && c <= 0xe0fff);
+}
+
+/* Is there nothing to be read in it? NULL counts as empty. */
+bool
+rf_audit_blank(const char *value)
+{
+	bool		is_utf8 = GetDatabaseEncoding() == PG_UTF8;
+
+	if (value == NULL)
+		return true;
+	for (const char *p = value; *p != '\0'; p += pg_mblen(p))
+		if (!is_invisible(is_utf8 || (unsigned char) *p < 0x80 ?
+						  utf8_to_unicode((const unsigned char *) p) : 'x'))
+			return false;
+	return true;
 }
 
 /* The setting's reason, or the header's, or that of the operator's entry. */
-static const char *
-reason_of(const char *header)
+static char *
+reason_of(char *header)
 {
-	if (!is_blank(reason_setting))
-		return reason_setting;
-	if (is_blank(header))
-		return rf_entry_reason();
+	char	   *setting = rf_audit_printable(pstrdup(reason_setting != NULL ? reason_setting : ""));
+
+	if (!rf_audit_blank(setting))
+		return setting;
+	if (header == NULL || rf_audit_blank(rf_audit_printable(header)))
+		return rf_entry_reason() == NULL ? NULL :
+			rf_audit_printable(pstrdup(rf_entry_reason()));
 	if (strlen(header) > RF_MAX_REASON)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -203,7 +240,7 @@ is_current(void)
 
 /*
  * Fills in the columns that say where a record comes from; the values live
- * until the next call in another transaction or role. May throw: 42501 if the
+ * until the next call, by whomever, in another transaction or role. May throw: 42501 if the
  * claims changed under the context, 22023 for a reason that is none.
  */
 void

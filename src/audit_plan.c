@@ -25,17 +25,25 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "audit.h"
 #include "compat.h"
 
 static MemoryContext plan_mcxt = NULL;
 static HTAB *plans = NULL;		/* PlanEntry by relid */
+static int	users = 0;			/* triggers at work with any plan */
 static List *orphans = NIL;		/* plans in use that were replaced; in
 								 * plan_mcxt */
 
 /* Is there a plan that this transaction's own rows gave its relation_id? */
 static bool any_provisional = false;
+
+/*
+ * How often to look again when an invalidation came meanwhile. Debugging settings
+ * send one at each look; what was read under locks is good enough then.
+ */
+#define MAX_ATTEMPTS 10
 
 typedef struct PlanEntry
 {
@@ -81,6 +89,22 @@ kind_of(Oid type)
 		default:
 			return KIND_OTHER;
 	}
+}
+
+/*
+ * Does to_jsonb() take any value of a type? It runs casts to json that types
+ * have, and json itself holds what jsonb refuses.
+ */
+static bool
+is_harmless(Oid type)
+{
+	Oid			element = get_base_element_type(type);
+
+	if (OidIsValid(element))
+		type = getBaseType(element);
+	return type != JSONOID && !type_is_rowtype(type) &&
+		!SearchSysCacheExists2(CASTSOURCETARGET, ObjectIdGetDatum(type),
+							   ObjectIdGetDatum(JSONOID));
 }
 
 /* Does the output of a type that isn't ours to write depend on settings? */
@@ -155,6 +179,8 @@ set_field(RfAuditField *field, Form_pg_attribute att)
 	field->name_len = strlen(field->name);
 	if (field->kind == KIND_OTHER)
 	{
+		field->is_array = OidIsValid(get_base_element_type(field->type));
+		field->harmless = is_harmless(field->type);
 		call = makeFuncExpr(F_TO_JSONB, JSONBOID,
 							list_make1(makeNullConst(field->type, -1, InvalidOid)),
 							InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
@@ -219,6 +245,10 @@ set_keys(RfAuditPlan *plan, Relation rel)
 static void
 read_arguments(RfAuditPlan *plan, Relation rel, int nargs, char **args)
 {
+	plan->nargs = nargs;
+	plan->args = palloc(nargs * sizeof(char *) + 1);
+	for (int i = 0; i < nargs; i++)
+		plan->args[i] = pstrdup(args[i]);
 	plan->org_attno = InvalidAttrNumber;
 	plan->needs_reason = false;
 	if (nargs > 0 && *args[0] != '\0')
@@ -279,6 +309,18 @@ new_plan(Oid relid)
 	return plan;
 }
 
+/* Was the plan made for a trigger with these arguments? */
+static bool
+has_arguments(const RfAuditPlan *plan, int nargs, char **args)
+{
+	if (plan->nargs != nargs)
+		return false;
+	for (int i = 0; i < nargs; i++)
+		if (strcmp(plan->args[i], args[i]) != 0)
+			return false;
+	return true;
+}
+
 static void
 rebuild(PlanEntry * entry, Relation rel, int nargs, char **args)
 {
@@ -314,15 +356,20 @@ rf_audit_plan(Relation rel, int nargs, char **args)
 	entry = hash_search(plans, &relid, HASH_ENTER, &found);
 	if (!found)
 		entry->plan = NULL;
-	while (entry->plan == NULL || unlikely(!entry->plan->valid))
+	for (int i = 0; i < MAX_ATTEMPTS &&
+		 (entry->plan == NULL ||
+		  unlikely(!entry->plan->valid ||
+				   !has_arguments(entry->plan, nargs, args))); i++)
 		rebuild(entry, rel, nargs, args);
 	entry->plan->users++;
+	users++;
 	return entry->plan;
 }
 
 void
 rf_audit_plan_done(RfAuditPlan *plan)
 {
+	users--;
 	if (--plan->users == 0 && unlikely(list_member_ptr(orphans, plan)))
 	{
 		orphans = list_delete_ptr(orphans, plan);
@@ -383,7 +430,7 @@ settle_provisional(bool committed)
 		any_provisional = false;
 }
 
-/* Triggers that an error ended use no plan any more. */
+/* Triggers that an error ended, which may have been caught, use no plan now. */
 static void
 release_all(void)
 {
@@ -391,6 +438,9 @@ release_all(void)
 	PlanEntry  *entry;
 	ListCell   *lc;
 
+	if (users == 0 && orphans == NIL)
+		return;
+	users = 0;
 	hash_seq_init(&status, plans);
 	while ((entry = hash_seq_search(&status)) != NULL)
 		if (entry->plan != NULL)
@@ -405,12 +455,11 @@ static void
 plan_at_xact_end(XactEvent event, void *arg)
 {
 	(void) arg;
-	if (event == XACT_EVENT_ABORT)
-		release_all();
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		settle_provisional(event == XACT_EVENT_COMMIT);
-	else if (event == XACT_EVENT_ABORT)
-		settle_provisional(false);
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT &&
+		event != XACT_EVENT_PREPARE)
+		return;
+	release_all();
+	settle_provisional(event == XACT_EVENT_COMMIT);
 }
 
 static void

@@ -11,8 +11,8 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
 #include "catalog/partition.h"
+#include "catalog/pg_type.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -39,16 +39,17 @@ enum
 };
 
 /* The table that a partition's rows are known under; itself for any other. */
-static Oid
-root_of(Relation rel)
+Oid
+rf_audit_root(Relation rel)
 {
 	if (!rel->rd_rel->relispartition)
 		return RelationGetRelid(rel);
 	return llast_oid(get_partition_ancestors(RelationGetRelid(rel)));
 }
 
-static char *
-qualified_name(Oid relid)
+/* A relation's name with its schema, as SQL writes it; palloc'd. */
+char *
+rf_audit_relation_name(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 	char	   *schema = name == NULL ? NULL :
@@ -57,6 +58,23 @@ qualified_name(Oid relid)
 	if (schema == NULL)
 		elog(ERROR, "cache lookup failed for relation %u", relid);
 	return quote_qualified_identifier(schema, name);
+}
+
+/* Opens audit_relations if it is as it was made; throws if not. */
+static Relation
+open_relations(void)
+{
+	Relation	rel = rf_directory_open(RELATIONS, AccessShareLock);
+
+	if (rel == NULL)
+		rf_audit_missing();
+	if (rf_audit_column(rel, "id", INT4OID) != RELATIONS_ID ||
+		rf_audit_column(rel, "relation", REGCLASSOID) != RELATIONS_RELATION ||
+		rf_audit_column(rel, "name", TEXTOID) != RELATIONS_NAME ||
+		rf_audit_column(rel, "columns", JSONBOID) != RELATIONS_COLUMNS ||
+		rf_audit_column(rel, "recorded_at", TIMESTAMPTZOID) != RELATIONS_RECORDED_AT)
+		rf_audit_missing();
+	return rel;
 }
 
 /* {"1": "id", ...} */
@@ -160,8 +178,7 @@ add_shape(Relation relations, Oid relid, const char *name, Jsonb *columns)
 	values[RELATIONS_COLUMNS - 1] = JsonbPGetDatum(columns);
 	values[RELATIONS_RECORDED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	tuple = heap_form_tuple(RelationGetDescr(relations), values, nulls);
-	CatalogTupleInsert(relations, tuple);
-	CommandCounterIncrement();
+	rf_audit_table_insert(relations, tuple);
 	return id;
 }
 
@@ -174,16 +191,14 @@ add_shape(Relation relations, Oid relid, const char *name, Jsonb *columns)
 int
 rf_audit_relation_id(Relation rel, bool *is_own)
 {
-	Oid			relid = root_of(rel);
+	Oid			relid = rf_audit_root(rel);
 	Relation	named = relid == RelationGetRelid(rel) ? rel :
 	table_open(relid, AccessShareLock);
-	char	   *name = qualified_name(relid);
+	char	   *name = rf_audit_relation_name(relid);
 	Jsonb	   *columns = column_names(RelationGetDescr(named));
-	Relation	relations = rf_directory_open(RELATIONS, AccessShareLock);
+	Relation	relations = open_relations();
 	int			id;
 
-	if (relations == NULL || RelationGetDescr(relations)->natts < RELATIONS_NATTS)
-		rf_audit_missing();
 	*is_own = false;
 	id = find_shape(relations, relid, name, columns, is_own);
 	if (id == 0)
@@ -201,6 +216,32 @@ rf_audit_relation_id(Relation rel, bool *is_own)
 	if (named != rel)
 		table_close(named, AccessShareLock);
 	return id;
+}
+
+/* The ids of all rows that a relation ever had. */
+List *
+rf_audit_relation_ids(Oid relid)
+{
+	Relation	relations = open_relations();
+	Snapshot	snapshot;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	List	   *ids = NIL;
+	bool		isnull;
+
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ScanKeyInit(&key, RELATIONS_RELATION, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(relations, InvalidOid, false, snapshot, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		ids = lappend_int(ids, DatumGetInt32(heap_getattr(tuple, RELATIONS_ID,
+														  RelationGetDescr(relations),
+														  &isnull)));
+	systable_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(relations, AccessShareLock);
+	return ids;
 }
 
 /* audit_shape(rel regclass): notes a table's name and columns of now. */

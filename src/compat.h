@@ -122,6 +122,22 @@ rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 }
 #endif
 
+/* HeapKeyTest() is a function: new in 16. */
+#ifdef VALID_H
+static inline bool
+rf_heap_key_test(HeapTuple tuple, TupleDesc desc, int nkeys, ScanKey keys)
+{
+#if PG_VERSION_NUM >= 160000
+	return HeapKeyTest(tuple, desc, nkeys, keys);
+#else
+	bool		result;
+
+	HeapKeyTest(tuple, desc, nkeys, keys, result);
+	return result;
+#endif
+}
+#endif
+
 /* varatt.h holds what postgres.h had: new in 16. */
 #if PG_VERSION_NUM >= 160000
 #include "varatt.h"
@@ -149,7 +165,7 @@ rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 /* Private iterators of a bitmap, which fill what they are given: new in 18. */
 #ifdef TIDBITMAP_H
 #if PG_VERSION_NUM >= 180000
-typedef TBMPrivateIterator * RfPageIterator;
+typedef TBMPrivateIterator *RfPageIterator;
 #define rf_pages_begin(iterator, pages) \
 	(*(iterator) = tbm_begin_private_iterate(pages))
 #define rf_pages_end(iterator) tbm_end_private_iterate(*(iterator))
@@ -161,7 +177,7 @@ typedef TBMIterator *RfPageIterator;
 #endif
 
 static inline bool
-rf_pages_next(RfPageIterator * iterator, BlockNumber *page)
+rf_pages_next(RfPageIterator *iterator, BlockNumber *page)
 {
 #if PG_VERSION_NUM >= 180000
 	TBMIterateResult result;

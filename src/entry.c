@@ -40,7 +40,6 @@ PG_FUNCTION_INFO_V1(ringfence_enter_org);
 typedef struct EntryRequest
 {
 	RfApart		apart;
-	Oid			owner;			/* ringfence_owner */
 	RfUuid		id;
 	RfUuid		org;
 	RfActor		actor;
@@ -90,7 +89,7 @@ entry_reason(text *value)
 {
 	char	   *reason = text_to_cstring(value);
 
-	if (strspn(reason, " \t\r\n") == strlen(reason) ||
+	if (rf_audit_blank(reason) ||
 		strlen(reason) > RF_MAX_REASON)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -131,7 +130,6 @@ ringfence_enter_org(PG_FUNCTION_ARGS)
 	rf_uuid7(id);
 	segment = rf_apart_segment(sizeof(EntryRequest));
 	request = dsm_segment_address(segment);
-	request->owner = get_role_oid(RF_ROLE_OWNER, false);
 	request->id = *id;
 	request->org = *org;
 	request->actor = actor;
@@ -170,7 +168,7 @@ record(const EntryRequest *request, const char *sql, int nargs, Oid *types,
 	identity.org = request->org;
 
 	rf_context_override(&identity);
-	SetUserIdAndSecContext(request->owner, SECURITY_LOCAL_USERID_CHANGE);
+	rf_apart_become_owner();
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -178,7 +176,7 @@ record(const EntryRequest *request, const char *sql, int nargs, Oid *types,
 		elog(ERROR, "could not record the entry into an organization");
 	PopActiveSnapshot();
 	SPI_finish();
-	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+	rf_apart_become_superuser();
 	CommitTransactionCommand();
 }
 

@@ -151,8 +151,12 @@ typedef struct RfJwtKey
 /* audit.c */
 extern void rf_audit_init(void);
 
+/* audit_origin.c */
+extern bool rf_audit_blank(const char *value);
+
 /* audit_incarnation.c */
 extern int	rf_audit_incarnation(void);
+extern PGDLLEXPORT void rf_audit_incarnation_main(Datum main_arg);
 
 /* audit_log.c */
 extern void rf_audit_flush(void);

@@ -50,6 +50,10 @@ typedef struct Seal
 	bool		has_previous;
 	RfBlock		previous;
 	RfHead		head;
+	RfSealKey  *keys;
+	int			nkeys;
+	int64		newest;			/* the highest number that was given, or 0 */
+	bool		damaged;		/* the end isn't what the head says */
 	RfBlock		block;			/* the new one */
 	RfLogQuery	query;
 	CatalogIndexState org_indexes;
@@ -101,6 +105,28 @@ insert_key(const RfSigner *endorser, const unsigned char *public_key,
 	relation_close(rel, NoLock);
 }
 
+/* Reads the end of the chain, the keys and the head, with a new snapshot. */
+static void
+read_chain(Seal *seal)
+{
+	Relation	rel = rf_seal_table("audit_keys", AccessShareLock);
+	RfBlock		first;
+	bool		has_first;
+
+	seal->has_previous = rf_block_newest(seal->blocks, seal->snapshot,
+										 &seal->previous);
+	seal->newest = seal->has_previous ? seal->previous.number : 0;
+	has_first = seal->has_previous &&
+		rf_block_find(seal->blocks, seal->snapshot, 1, false, &first);
+	seal->keys = rf_keys_read(rel, seal->snapshot, &seal->nkeys);
+	rf_keys_trust(seal->digest, seal->keys, seal->nkeys,
+				  has_first ? &first.key_id : NULL);
+	relation_close(rel, NoLock);
+	rel = rf_seal_table("audit_head", AccessShareLock);
+	rf_head_read(rel, seal->snapshot, &seal->head);
+	relation_close(rel, NoLock);
+}
+
 /*
  * Makes sure that the configured key is one of the chain's: registers the very
  * first, and refuses any other that no earlier one endorsed.
@@ -108,24 +134,15 @@ insert_key(const RfSigner *endorser, const unsigned char *public_key,
 static void
 check_key(Seal *seal)
 {
-	Relation	rel = rf_seal_table("audit_keys", AccessShareLock);
-	int			count;
-	RfSealKey  *keys = rf_keys_read(rel, seal->snapshot, &count);
 	RfSealKey  *key;
-	RfBlock		first;
-	bool		has_first = seal->has_previous &&
-	rf_block_find(seal->blocks, seal->snapshot, 1, false, &first);
 
-	relation_close(rel, NoLock);
-	if (count == 0 && !seal->has_previous)
+	if (seal->nkeys == 0 && !seal->has_previous)
 	{
 		insert_key(NULL, seal->signer->public_key, &seal->signer->key_id,
 				   GetCurrentTimestamp(), NULL);
 		return;
 	}
-	rf_keys_trust(seal->digest, keys, count,
-				  has_first ? &first.key_id : NULL);
-	key = rf_keys_find(keys, count, &seal->signer->key_id);
+	key = rf_keys_find(seal->keys, seal->nkeys, &seal->signer->key_id);
 	if (key == NULL || !key->trusted)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -134,33 +151,71 @@ check_key(Seal *seal)
 						 "ringfence.audit_endorse_key()")));
 }
 
-/* Does the chain end where its head says? Throws XX001 if not. */
-static void
-check_head(Seal *seal)
+/* Did a key of the chain's sign the head? */
+static bool
+head_signed(const Seal *seal)
 {
-	Relation	rel = rf_seal_table("audit_head", AccessShareLock);
-	RfHead	   *head = &seal->head;
+	const RfHead *head = &seal->head;
+	RfSealKey  *key = rf_keys_find(seal->keys, seal->nkeys, &head->key_id);
+	unsigned char message[RF_HEAD_BYTES];
 
-	rf_head_read(rel, seal->snapshot, head);
-	relation_close(rel, NoLock);
+	rf_head_message(head->number, &head->hash, head->stated_at, &head->key_id,
+					message);
+	return head->rows > 0 && head->broken == NULL && key != NULL &&
+		key->trusted && rf_signature_valid(key->public_key, message,
+										   sizeof(message), head->signature);
+}
+
+/*
+ * Goes on after the newest block that can be read, past every number that was
+ * given, and past one more: the gap is for ever a finding of audit_verify().
+ */
+static void
+skip_damage(Seal *seal)
+{
+	seal->damaged = true;
+	while (seal->has_previous && seal->previous.broken != NULL)
+		seal->has_previous = rf_block_before(seal->blocks, seal->snapshot,
+											 seal->previous.number - 1,
+											 &seal->previous);
+	if (head_signed(seal))
+		seal->newest = Max(seal->newest, seal->head.number);
+	seal->newest++;
+}
+
+/*
+ * Does the chain end where its head says? Throws XX001 if not, unless that is
+ * accepted.
+ */
+static void
+check_end(Seal *seal, bool accept)
+{
+	const RfHead *head = &seal->head;
+	const RfBlock *newest = &seal->previous;
+
 	if (head->rows != (seal->has_previous ? 1 : 0) ||
 		(seal->has_previous &&
-		 (head->number != seal->previous.number ||
-		  memcmp(&head->hash, &seal->previous.hash, RF_HASH_BYTES) != 0)))
+		 (newest->broken != NULL || head->number != newest->number ||
+		  memcmp(&head->hash, &newest->hash, RF_HASH_BYTES) != 0)))
+	{
+		if (!accept)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the audit chain does not end where its head says"),
+					 errhint("%s tells what was altered; when that is looked into, %s goes on.",
+							 "ringfence.audit_verify()",
+							 "ringfence.audit_accept_damage()")));
+		skip_damage(seal);
+	}
+	else if (accept)
 		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the audit chain does not end where its head says"),
-				 errhint("%s tells what was altered.",
-						 "ringfence.audit_verify()")));
-	if (seal->has_previous && seal->previous.broken != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the newest audit block cannot be read"),
-				 errdetail("Its column \"%s\" is damaged.",
-						   seal->previous.broken)));
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the audit chain ends where its head says"),
+				 errdetail("There is no damage that %s stops at.",
+						   "ringfence.audit_seal()")));
 	if (seal->has_previous &&
-		seal->previous.incarnation == seal->block.incarnation &&
-		seal->block.xids.xmax < seal->previous.xids.xmax)
+		newest->incarnation == seal->block.incarnation &&
+		seal->block.xids.xmax < newest->xids.xmax)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("transaction ids have gone back since the newest audit block")));
@@ -168,13 +223,13 @@ check_head(Seal *seal)
 
 /* The new block takes what no block covers yet. */
 static int
-place_in_new_block(void *arg, uint32 incarnation, uint64 xid)
+place_in_new_block(void *arg, const RfPlacing *record)
 {
 	Seal	   *seal = arg;
 
-	if (!rf_block_covers(&seal->block, incarnation, xid) ||
+	if (!rf_block_covers(&seal->block, record->incarnation, record->xid) ||
 		(seal->has_previous &&
-		 rf_block_covers(&seal->previous, incarnation, xid)))
+		 rf_block_covers(&seal->previous, record->incarnation, record->xid)))
 		return -1;
 	return 0;
 }
@@ -310,7 +365,6 @@ write_block(Seal *seal)
 
 	block->records = (int64) seal->query.nitems;
 	block->key_id = seal->signer->key_id;
-	block->sealed_at = GetCurrentTimestamp();
 	if (seal->has_previous)
 		block->previous = seal->previous.hash;
 	if (!pg_strong_random(block->nonce, RF_NONCE_BYTES))
@@ -362,7 +416,7 @@ write_head(Seal *seal)
 	values[4] = rf_bytea(&block->key_id, RF_HASH_BYTES);
 	values[5] = rf_bytea(signature, RF_SIGNATURE_BYTES);
 	tuple = rf_seal_tuple(rel, lengthof(columns), columns, values);
-	if (seal->has_previous)
+	if (seal->head.rows > 0)
 		CatalogTupleUpdate(rel, &seal->head.tid, tuple);
 	else
 		CatalogTupleInsert(rel, tuple);
@@ -370,8 +424,9 @@ write_head(Seal *seal)
 }
 
 /*
- * audit_seal_block() returns bigint: seals what was committed since the last
- * block, or returns NULL if that is nothing.
+ * audit_seal_block(accept_damage boolean) returns bigint: seals what was
+ * committed since the last block, or returns NULL if that is nothing. After
+ * damage that is accepted there is a block in any case.
  */
 Datum
 ringfence_audit_seal_block(PG_FUNCTION_ARGS)
@@ -396,15 +451,16 @@ ringfence_audit_seal_block(PG_FUNCTION_ARGS)
 	/* What this transaction did so far is visible too, but isn't complete. */
 	CommandCounterIncrement();
 	seal->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	/* What begins from here on is dated later than this. */
+	seal->block.sealed_at = GetCurrentTimestamp();
 	rf_xids_take(&seal->block.xids, seal->snapshot, own);
 
-	seal->has_previous = rf_block_newest(seal->blocks, seal->snapshot,
-										 &seal->previous);
-	check_head(seal);
+	read_chain(seal);
+	check_end(seal, PG_GETARG_BOOL(0));
 	check_key(seal);
-	seal->block.number = seal->has_previous ? seal->previous.number + 1 : 1;
+	seal->block.number = seal->newest + 1;
 	collect_records(seal);
-	number = seal->query.nitems > 0 ? seal->block.number : 0;
+	number = seal->query.nitems > 0 || seal->damaged ? seal->block.number : 0;
 	if (number > 0)
 	{
 		write_orgs(seal);
@@ -433,10 +489,7 @@ ringfence_audit_endorse_key(PG_FUNCTION_ARGS)
 	TimestampTz now = GetCurrentTimestamp();
 	unsigned char message[RF_ENDORSEMENT_BYTES];
 	unsigned char signature[RF_SIGNATURE_BYTES];
-	RfSealKey  *keys;
-	int			count;
 	RfHash		id;
-	Relation	rel;
 
 	PreventCommandIfReadOnly("audit_endorse_key()");
 	if (VARSIZE_ANY_EXHDR(public_key) != RF_HASH_BYTES)
@@ -448,14 +501,10 @@ ringfence_audit_endorse_key(PG_FUNCTION_ARGS)
 	seal->signer = rf_signer_open(seal->digest, false);
 	seal->blocks = rf_seal_table("audit_blocks", ShareRowExclusiveLock);
 	seal->snapshot = RegisterSnapshot(GetLatestSnapshot());
-	seal->has_previous = rf_block_newest(seal->blocks, seal->snapshot,
-										 &seal->previous);
+	read_chain(seal);
 	check_key(seal);
-	rel = rf_seal_table("audit_keys", RowExclusiveLock);
-	keys = rf_keys_read(rel, seal->snapshot, &count);
-	relation_close(rel, NoLock);
 	rf_digest(seal->digest, VARDATA_ANY(public_key), RF_HASH_BYTES, &id);
-	if (rf_keys_find(keys, count, &id) != NULL ||
+	if (rf_keys_find(seal->keys, seal->nkeys, &id) != NULL ||
 		memcmp(&id, &seal->signer->key_id, RF_HASH_BYTES) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

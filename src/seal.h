@@ -62,7 +62,7 @@ typedef struct RfLeafMaker RfLeafMaker;
 typedef struct RfShapeName
 {
 	int32		id;
-	char	   *name;			/* in UTF-8 */
+	char	   *name;
 	int			len;
 } RfShapeName;
 
@@ -89,16 +89,29 @@ typedef struct RfXidRange
 	uint64		last;
 } RfXidRange;
 
+/* What a record is placed by. */
+typedef struct RfPlacing
+{
+	const RfUuid *org;
+	const RfUuid *id;
+	TimestampTz recorded_at;
+	uint64		xid;
+	uint32		incarnation;
+} RfPlacing;
+
 /* seal_scan.c */
 typedef struct RfLogQuery
 {
 	Snapshot	snapshot;
 	const RfUuid *org;			/* records of this one only, or NULL */
+	const RfUuid *id;			/* only the org's record of that id, or NULL */
 	bool		everything;		/* or only the ranges */
 	int			nranges;
 	RfXidRange	ranges[2];
 	/* the block of a record, or -1 to leave it out */
-	int			(*place) (void *arg, uint32 incarnation, uint64 xid);
+	int			(*place) (void *arg, const RfPlacing *record);
+	/* takes a record's columns instead of its leaf, if it isn't NULL */
+	void		(*take) (void *arg, const Datum *values, const bool *nulls);
 	void	   *arg;
 	RfLeafMaker *maker;
 	RfItem	   *items;			/* what was found */
@@ -159,6 +172,7 @@ typedef struct RfBlock
 	const char *broken;			/* a column that holds no such thing, or NULL */
 	int64		stored;			/* while verified: the row's own number, */
 	bool		details_good;	/* whether details are as sealed, */
+	bool		intact;			/* all that the signature covers is, */
 	bool		after_gap;		/* and whether blocks are missing before it */
 } RfBlock;
 
@@ -199,17 +213,17 @@ extern void rf_block_ranges(const RfBlock *previous, const RfBlock *last,
 extern void rf_block_read(Relation rel, HeapTuple tuple, bool entries,
 						  RfBlock *block);
 extern bool rf_block_newest(Relation rel, Snapshot snapshot, RfBlock *block);
+extern bool rf_block_before(Relation rel, Snapshot snapshot, int64 number,
+							RfBlock *block);
 extern bool rf_block_find(Relation rel, Snapshot snapshot, int64 number,
 						  bool entries, RfBlock *block);
 extern void rf_block_details(RfDigest *digest, const RfBlock *block,
 							 RfHash *details);
 extern void rf_block_header(const RfBlock *block, unsigned char *header);
+extern bool rf_block_signed(RfDigest *digest, const RfBlock *block,
+							const RfSealKey *key);
 extern void rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block,
 						 uint64 records, const RfHash *root, RfHash *entry);
-extern void rf_head_message(int64 number, const RfHash *hash,
-							TimestampTz stated_at, const RfHash *key_id,
-							unsigned char *message);
-extern void rf_head_read(Relation rel, Snapshot snapshot, RfHead *head);
 extern void rf_endorsement_message(const unsigned char *public_key,
 								   TimestampTz added_at,
 								   unsigned char *message);
@@ -236,18 +250,13 @@ extern bool rf_signature_valid(const unsigned char *public_key,
 							   const void *message, size_t len,
 							   const unsigned char *signature);
 
-/* What audit_checkpoint() wrote once. */
-typedef struct RfCheckpoint
-{
-	int64		number;
-	RfHash		hash;
-	TimestampTz stated_at;
-	unsigned char public_key[RF_HASH_BYTES];
-	unsigned char signature[RF_SIGNATURE_BYTES];
-} RfCheckpoint;
+/* seal_record.c */
+extern Jsonb *rf_record_json(Snapshot snapshot, const RfUuid *org,
+							 const RfUuid *id);
+extern Jsonb *rf_record_into(Jsonb *proof, Jsonb *record);
 
-/* seal_proof.c */
-extern void rf_checkpoint_parse(Jsonb *json, RfCheckpoint *checkpoint);
+/* seal_suspect.c */
+typedef struct RfSuspects RfSuspects;
 
 /* seal_verify.c and seal_compare.c */
 typedef struct RfVerify
@@ -265,12 +274,40 @@ typedef struct RfVerify
 	RfBlock    *previous;		/* the one before the run, or NULL */
 	RfBlock    *blocks;
 	int			nblocks;
+	RfSuspects *suspects;
 } RfVerify;
 
 extern void rf_finding(RfVerify *verify, int64 block, const RfUuid *org,
 					   const RfUuid *record, const char *problem,
 					   const char *detail,...) pg_attribute_printf(6, 7);
 extern void rf_verify_compare(RfVerify *verify);
+extern RfSuspects *rf_suspects_begin(RfVerify *verify, Relation blocks,
+									 bool whole);
+extern void rf_suspects_look(RfVerify *verify, const RfPlacing *record,
+							 int place);
+extern void rf_suspects_sort(RfVerify *verify);
+extern void rf_suspects_named(RfVerify *verify, const RfUuid *id);
+extern void rf_suspects_report(RfVerify *verify);
+
+/* seal_head.c */
+extern void rf_head_message(int64 number, const RfHash *hash,
+							TimestampTz stated_at, const RfHash *key_id,
+							unsigned char *message);
+extern void rf_head_read(Relation rel, Snapshot snapshot, RfHead *head);
+extern char *rf_hash_text(const RfHash *hash);
+extern bool rf_verify_signature(RfVerify *verify, int64 number,
+								const RfHash *key_id, const void *message,
+								size_t len, const unsigned char *signature,
+								const char *what);
+extern void rf_verify_gap(RfVerify *verify, int64 first, int64 last);
+extern void rf_verify_head(RfVerify *verify, Relation blocks, int64 newest,
+						   const RfHash *newest_hash, bool newest_signed);
+extern void rf_verify_checkpoint(RfVerify *verify, Relation blocks,
+								 Jsonb *json);
+
+/* Keeps the first thing that is wrong with a row. */
+#define rf_check_broken(row, good, name) \
+	do { if (!(good) && (row)->broken == NULL) (row)->broken = (name); } while (0)
 
 /* Big-endian numbers and bytes, one after the other; each returns the end. */
 static inline unsigned char *

@@ -178,10 +178,6 @@ rf_block_ranges(const RfBlock *previous, const RfBlock *last,
 	}
 }
 
-/* Keeps the first thing that is wrong with a row. */
-#define check_broken(row, good, name) \
-	do { if (!(good) && (row)->broken == NULL) (row)->broken = (name); } while (0)
-
 static void
 read_entries(Relation rel, HeapTuple tuple, RfBlock *block)
 {
@@ -189,8 +185,8 @@ read_entries(Relation rel, HeapTuple tuple, RfBlock *block)
 	Datum		value = rf_seal_value(rel, tuple, "entries", BYTEAOID, &isnull);
 	bytea	   *bytes = isnull ? NULL : DatumGetByteaP(value);
 
-	check_broken(block, !isnull && VARSIZE_ANY_EXHDR(bytes) % RF_HASH_BYTES == 0,
-				 "entries");
+	rf_check_broken(block, !isnull && VARSIZE_ANY_EXHDR(bytes) % RF_HASH_BYTES == 0,
+					"entries");
 	if (isnull || VARSIZE_ANY_EXHDR(bytes) % RF_HASH_BYTES != 0)
 		return;
 	block->nentries = VARSIZE_ANY_EXHDR(bytes) / RF_HASH_BYTES;
@@ -210,51 +206,43 @@ rf_block_read(Relation rel, HeapTuple tuple, bool entries, RfBlock *block)
 
 	memset(block, 0, sizeof(*block));
 	block->number = rf_seal_int(rel, tuple, "number", INT8OID, &isnull);
-	check_broken(block, !isnull, "number");
+	rf_check_broken(block, !isnull, "number");
 	block->incarnation = (uint32) rf_seal_int(rel, tuple, "incarnation",
 											  INT4OID, &isnull);
-	check_broken(block, !isnull, "incarnation");
+	rf_check_broken(block, !isnull, "incarnation");
 	block->records = rf_seal_int(rel, tuple, "records", INT8OID, &isnull);
-	check_broken(block, !isnull && block->records >= 0, "records");
+	rf_check_broken(block, !isnull && block->records >= 0, "records");
 	block->sealed_at = rf_seal_int(rel, tuple, "sealed_at", TIMESTAMPTZOID,
 								   &isnull);
-	check_broken(block, !isnull, "sealed_at");
+	rf_check_broken(block, !isnull, "sealed_at");
 	block->xids.datum = rf_seal_value(rel, tuple, "snapshot", PG_SNAPSHOTOID,
 									  &isnull);
 	block->xids.text = isnull ? pstrdup("0:0:") :
 		DatumGetCString(DirectFunctionCall1(pg_snapshot_out,
 											block->xids.datum));
-	check_broken(block, !isnull && parse_xids(&block->xids), "snapshot");
-	check_broken(block, rf_seal_bytes(rel, tuple, "nonce", block->nonce,
-									  RF_NONCE_BYTES), "nonce");
-	check_broken(block, rf_seal_bytes(rel, tuple, "root", &block->root,
-									  RF_HASH_BYTES), "root");
-	check_broken(block, rf_seal_bytes(rel, tuple, "previous", &block->previous,
-									  RF_HASH_BYTES), "previous");
-	check_broken(block, rf_seal_bytes(rel, tuple, "details", &block->details,
-									  RF_HASH_BYTES), "details");
-	check_broken(block, rf_seal_bytes(rel, tuple, "hash", &block->hash,
-									  RF_HASH_BYTES), "hash");
-	check_broken(block, rf_seal_bytes(rel, tuple, "key_id", &block->key_id,
-									  RF_HASH_BYTES), "key_id");
-	check_broken(block, rf_seal_bytes(rel, tuple, "signature",
-									  block->signature, RF_SIGNATURE_BYTES),
-				 "signature");
+	rf_check_broken(block, !isnull && parse_xids(&block->xids), "snapshot");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "nonce", block->nonce,
+										 RF_NONCE_BYTES), "nonce");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "root", &block->root,
+										 RF_HASH_BYTES), "root");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "previous", &block->previous,
+										 RF_HASH_BYTES), "previous");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "details", &block->details,
+										 RF_HASH_BYTES), "details");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "hash", &block->hash,
+										 RF_HASH_BYTES), "hash");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "key_id", &block->key_id,
+										 RF_HASH_BYTES), "key_id");
+	rf_check_broken(block, rf_seal_bytes(rel, tuple, "signature",
+										 block->signature, RF_SIGNATURE_BYTES),
+					"signature");
 	if (entries)
 		read_entries(rel, tuple, block);
 }
 
-/* Reads the newest block; false if there is none. */
-bool
-rf_block_newest(Relation rel, Snapshot snapshot, RfBlock *block)
-{
-	return rf_block_find(rel, snapshot, -1, false, block);
-}
-
-/* Reads the block of that number, or the newest for -1; false if none is. */
-bool
-rf_block_find(Relation rel, Snapshot snapshot, int64 number, bool entries,
-			  RfBlock *block)
+static bool
+find_block(Relation rel, Snapshot snapshot, StrategyNumber strategy,
+		   int64 number, bool entries, RfBlock *block)
 {
 	static const char *const columns[] = {"number"};
 	Oid			index_oid = rf_seal_index(rel, 1, columns);
@@ -268,19 +256,41 @@ rf_block_find(Relation rel, Snapshot snapshot, int64 number, bool entries,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has no index on (%s)",
 						RelationGetRelationName(rel), "number")));
-	ScanKeyInit(&key, rf_seal_column(rel, "number", INT8OID),
-				BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(number));
+	ScanKeyInit(&key, rf_seal_column(rel, "number", INT8OID), strategy,
+				strategy == BTEqualStrategyNumber ? F_INT8EQ : F_INT8LE,
+				Int64GetDatum(number));
 	index = index_open(index_oid, AccessShareLock);
-	scan = systable_beginscan_ordered(rel, index, snapshot,
-									  number < 0 ? 0 : 1, &key);
-	tuple = systable_getnext_ordered(scan, number < 0 ?
-									 BackwardScanDirection :
-									 ForwardScanDirection);
+	scan = systable_beginscan_ordered(rel, index, snapshot, 1, &key);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
 	if (tuple != NULL)
 		rf_block_read(rel, tuple, entries, block);
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	return tuple != NULL;
+}
+
+/* Reads the newest block; false if there is none. */
+bool
+rf_block_newest(Relation rel, Snapshot snapshot, RfBlock *block)
+{
+	return rf_block_before(rel, snapshot, PG_INT64_MAX, block);
+}
+
+/* Reads the last block up to that number; false if there is none. */
+bool
+rf_block_before(Relation rel, Snapshot snapshot, int64 number, RfBlock *block)
+{
+	return find_block(rel, snapshot, BTLessEqualStrategyNumber, number, false,
+					  block);
+}
+
+/* Reads the block of that number; false if there is none. */
+bool
+rf_block_find(Relation rel, Snapshot snapshot, int64 number, bool entries,
+			  RfBlock *block)
+{
+	return find_block(rel, snapshot, BTEqualStrategyNumber, number, entries,
+					  block);
 }
 
 /* What a block says of itself that isn't for every tenant to read, hashed. */
@@ -317,6 +327,22 @@ rf_block_header(const RfBlock *block, unsigned char *header)
 	Assert(end - header == RF_HEADER_BYTES);
 }
 
+/* Is all that a block says of itself what that key, if it is known, signed? */
+bool
+rf_block_signed(RfDigest *digest, const RfBlock *block, const RfSealKey *key)
+{
+	unsigned char header[RF_HEADER_BYTES];
+	RfHash		details;
+
+	if (key == NULL || key->broken != NULL || block->broken != NULL)
+		return false;
+	rf_block_details(digest, block, &details);
+	rf_block_header(block, header);
+	return memcmp(&details, &block->details, RF_HASH_BYTES) == 0 &&
+		rf_signature_valid(key->public_key, header, sizeof(header),
+						   block->signature);
+}
+
 /* An organization's leaf in the tree of a block. */
 void
 rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block, uint64 records,
@@ -331,52 +357,6 @@ rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block, uint64 records,
 	end = rf_put_u64(end, records);
 	end = rf_put_bytes(end, root, RF_HASH_BYTES);
 	rf_digest(digest, message, end - message, entry);
-}
-
-/* The RF_HEAD_BYTES of a statement about the newest block. */
-void
-rf_head_message(int64 number, const RfHash *hash, TimestampTz stated_at,
-				const RfHash *key_id, unsigned char *message)
-{
-	unsigned char *end;
-
-	end = rf_put_bytes(message, "rfh1", 4);
-	end = rf_put_u64(end, (uint64) number);
-	end = rf_put_bytes(end, hash, RF_HASH_BYTES);
-	end = rf_put_u64(end, rf_unix_time(stated_at));
-	end = rf_put_bytes(end, key_id, RF_HASH_BYTES);
-	Assert(end - message == RF_HEAD_BYTES);
-}
-
-/* Reads audit_head, which should have one row. */
-void
-rf_head_read(Relation rel, Snapshot snapshot, RfHead *head)
-{
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0,
-										  NULL);
-	HeapTuple	tuple;
-	bool		isnull;
-
-	memset(head, 0, sizeof(*head));
-	while ((tuple = systable_getnext(scan)) != NULL)
-	{
-		if (head->rows++ > 0)
-			continue;
-		head->tid = tuple->t_self;
-		head->number = rf_seal_int(rel, tuple, "number", INT8OID, &isnull);
-		check_broken(head, !isnull, "number");
-		check_broken(head, rf_seal_bytes(rel, tuple, "hash", &head->hash,
-										 RF_HASH_BYTES), "hash");
-		head->stated_at = rf_seal_int(rel, tuple, "stated_at", TIMESTAMPTZOID,
-									  &isnull);
-		check_broken(head, !isnull, "stated_at");
-		check_broken(head, rf_seal_bytes(rel, tuple, "key_id", &head->key_id,
-										 RF_HASH_BYTES), "key_id");
-		check_broken(head, rf_seal_bytes(rel, tuple, "signature",
-										 head->signature, RF_SIGNATURE_BYTES),
-					 "signature");
-	}
-	systable_endscan(scan);
 }
 
 /* The RF_ENDORSEMENT_BYTES by which one key vouches for the next. */
@@ -415,23 +395,23 @@ rf_keys_read(Relation rel, Snapshot snapshot, int *count)
 		}
 		key = &keys[(*count)++];
 		memset(key, 0, sizeof(*key));
-		check_broken(key, rf_seal_bytes(rel, tuple, "key_id", &key->id,
-										RF_HASH_BYTES), "key_id");
-		check_broken(key, rf_seal_bytes(rel, tuple, "public_key",
-										key->public_key, RF_HASH_BYTES),
-					 "public_key");
+		rf_check_broken(key, rf_seal_bytes(rel, tuple, "key_id", &key->id,
+										   RF_HASH_BYTES), "key_id");
+		rf_check_broken(key, rf_seal_bytes(rel, tuple, "public_key",
+										   key->public_key, RF_HASH_BYTES),
+						"public_key");
 		key->added_at = rf_seal_int(rel, tuple, "added_at", TIMESTAMPTZOID,
 									&isnull);
-		check_broken(key, !isnull, "added_at");
+		rf_check_broken(key, !isnull, "added_at");
 		(void) rf_seal_value(rel, tuple, "endorsed_by", BYTEAOID, &isnull);
 		key->endorsed = !isnull;
-		check_broken(key, isnull ||
-					 rf_seal_bytes(rel, tuple, "endorsed_by",
-								   &key->endorsed_by, RF_HASH_BYTES),
-					 "endorsed_by");
-		check_broken(key, isnull ||
-					 rf_seal_bytes(rel, tuple, "endorsement", key->endorsement,
-								   RF_SIGNATURE_BYTES), "endorsement");
+		rf_check_broken(key, isnull ||
+						rf_seal_bytes(rel, tuple, "endorsed_by",
+									  &key->endorsed_by, RF_HASH_BYTES),
+						"endorsed_by");
+		rf_check_broken(key, isnull ||
+						rf_seal_bytes(rel, tuple, "endorsement", key->endorsement,
+									  RF_SIGNATURE_BYTES), "endorsement");
 	}
 	systable_endscan(scan);
 	return keys;
@@ -478,8 +458,8 @@ rf_keys_trust(RfDigest *digest, RfSealKey *keys, int count,
 		RfHash		id;
 
 		rf_digest(digest, keys[i].public_key, RF_HASH_BYTES, &id);
-		check_broken(&keys[i], memcmp(&id, &keys[i].id, RF_HASH_BYTES) == 0,
-					 "key_id");
+		rf_check_broken(&keys[i], memcmp(&id, &keys[i].id, RF_HASH_BYTES) == 0,
+						"key_id");
 		roots += !keys[i].endorsed;
 	}
 	for (int i = 0; i < count; i++)

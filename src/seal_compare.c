@@ -69,9 +69,8 @@ typedef struct OrgPart
 
 /* The first block of the run that covers the record, unless an earlier did. */
 static int
-place_in_run(void *arg, uint32 incarnation, uint64 xid)
+find_in_run(Compare *compare, uint32 incarnation, uint64 xid)
 {
-	Compare    *compare = arg;
 	RfVerify   *verify = compare->verify;
 	int			low = 0;
 	int			high = verify->nblocks;
@@ -103,6 +102,16 @@ place_in_run(void *arg, uint32 incarnation, uint64 xid)
 		return -1;
 	compare->hint = low;
 	return low;
+}
+
+static int
+place_in_run(void *arg, const RfPlacing *record)
+{
+	Compare    *compare = arg;
+	int			place = find_in_run(compare, record->incarnation, record->xid);
+
+	rf_suspects_look(compare->verify, record, place);
+	return place;
 }
 
 /*
@@ -249,6 +258,7 @@ compare_records(Compare *compare, const OrgPart *part)
 		const RfItem *item = &part->items[i];
 		int			order = leaf >= end ? 1 : i == part->nitems ? -1 :
 		memcmp(leaf, &item->id, RF_UUID_BYTES);
+		bool		intact = false;
 
 		if (order < 0)
 			rf_finding(verify, block, &part->org, (const RfUuid *) leaf,
@@ -262,6 +272,10 @@ compare_records(Compare *compare, const OrgPart *part)
 		else if (memcmp(leaf + RF_UUID_BYTES, &item->leaf, RF_HASH_BYTES) != 0)
 			rf_finding(verify, block, &part->org, &item->id, "record_altered",
 					   "the record is not as it was sealed");
+		else
+			intact = true;
+		if (!intact)
+			rf_suspects_named(verify, order < 0 ? (const RfUuid *) leaf : &item->id);
 		if (order <= 0)
 			leaf += RF_LISTED_LEAF_BYTES;
 		if (order >= 0)
@@ -470,6 +484,7 @@ rf_verify_compare(RfVerify *verify)
 					&compare->query);
 	rf_log_query(&compare->query);
 	rf_log_sort(&compare->query);
+	rf_suspects_sort(verify);
 	if (compare->query.nameless > 0 && verify->org == NULL)
 		rf_finding(verify, verify->blocks[0].number, NULL, NULL,
 				   "record_altered",
@@ -482,5 +497,6 @@ rf_verify_compare(RfVerify *verify)
 		compare_block(compare, (uint32) i);
 	end_rows(&compare->orgs);
 	end_rows(&compare->leaves);
+	rf_suspects_report(verify);
 	MemoryContextSwitchTo(old);
 }

@@ -2,8 +2,8 @@
  * seal_proof.c: what can be checked outside the database: proofs that a record
  * was sealed, and signed heads of the chain to publish elsewhere.
  *
- * A proof is made of what was sealed, not of the record as it is now: whoever
- * checks it computes the leaf of the record that they hold. Of other
+ * A proof is made of what was sealed; the record beside it is the one that is
+ * there now, and whoever checks the proof computes its leaf. Of other
  * organizations it says nothing but hashes and the padded number of entries.
  *
  * The tables have no index on records' ids. An id is a UUID of version 7, so
@@ -330,7 +330,7 @@ proof_text(Relation blocks, Snapshot snapshot, const RfUuid *id,
 	append_path(&json, "path", path, length);
 	append_block(&json, digest, &block, &entry,
 				 rf_keys_find(keys, nkeys, &block.key_id));
-	appendStringInfoChar(&json, '}');
+	appendStringInfoString(&json, ", \"record\": null}");
 	return json.data;
 }
 
@@ -345,7 +345,7 @@ ringfence_audit_proof(PG_FUNCTION_ARGS)
 	Relation	leaves;
 	Found		found = {0};
 	int64		first;
-	char	   *json = NULL;
+	Jsonb	   *proof = NULL;
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
@@ -359,13 +359,20 @@ ringfence_audit_proof(PG_FUNCTION_ARGS)
 		 (first > 1 && find_leaf(leaves, snapshot, id, org, 1, first - 1,
 								 &found))) &&
 		read_list(leaves, snapshot, id, &found))
-		json = proof_text(blocks, snapshot, id, &found);
+	{
+		char	   *json = proof_text(blocks, snapshot, id, &found);
+		Datum		value = DirectFunctionCall1(jsonb_in,
+												CStringGetDatum(json));
+
+		proof = rf_record_into(DatumGetJsonbP(value),
+							   rf_record_json(snapshot, &found.org, id));
+	}
 	relation_close(leaves, NoLock);
 	relation_close(blocks, NoLock);
 	UnregisterSnapshot(snapshot);
-	if (json == NULL)
+	if (proof == NULL)
 		PG_RETURN_NULL();
-	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json)));
+	PG_RETURN_JSONB_P(proof);
 }
 
 /* The end of the chain as audit_head states it; false if there is none yet. */
@@ -432,69 +439,6 @@ ringfence_audit_checkpoint(PG_FUNCTION_ARGS)
 	append_hex(&json, "signature", signature, RF_SIGNATURE_BYTES);
 	appendStringInfoChar(&json, '}');
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(json.data)));
-}
-
-static JsonbValue *
-checkpoint_field(Jsonb *json, const char *name, enum jbvType type)
-{
-	JsonbValue *value = JB_ROOT_IS_OBJECT(json) ?
-	getKeyJsonValueFromContainer(&json->root, name, strlen(name), NULL) :
-	NULL;
-
-	if (value == NULL || value->type != type)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid checkpoint"),
-				 errdetail("Its field \"%s\" is missing or malformed.",
-						   name)));
-	return value;
-}
-
-static int64
-checkpoint_number(Jsonb *json, const char *name)
-{
-	JsonbValue *value = checkpoint_field(json, name, jbvNumeric);
-
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8,
-											 NumericGetDatum(value->val.numeric)));
-}
-
-static void
-checkpoint_bytes(Jsonb *json, const char *name, void *out, int len)
-{
-	JsonbValue *value = checkpoint_field(json, name, jbvString);
-	const char *digits = value->val.string.val;
-	bool		valid = value->val.string.len == 2 * len;
-
-	for (int i = 0; valid && i < 2 * len; i++)
-		valid = strchr("0123456789abcdef", digits[i]) != NULL &&
-			digits[i] != '\0';
-	if (!valid)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid checkpoint"),
-				 errdetail("Its field \"%s\" must be %d bytes in hexadecimal.",
-						   name, len)));
-	(void) hex_decode(digits, 2 * len, out);
-}
-
-/* Reads what audit_checkpoint() wrote. Throws 22023 for anything else. */
-void
-rf_checkpoint_parse(Jsonb *json, RfCheckpoint *checkpoint)
-{
-	if (checkpoint_number(json, "version") != PROOF_VERSION)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid checkpoint"),
-				 errdetail("Its version is unknown.")));
-	checkpoint->number = checkpoint_number(json, "number");
-	checkpoint->stated_at = (TimestampTz)
-		((uint64) checkpoint_number(json, "stated_at") - rf_unix_time(0));
-	checkpoint_bytes(json, "hash", &checkpoint->hash, RF_HASH_BYTES);
-	checkpoint_bytes(json, "public_key", checkpoint->public_key,
-					 RF_HASH_BYTES);
-	checkpoint_bytes(json, "signature", checkpoint->signature,
-					 RF_SIGNATURE_BYTES);
 }
 
 /* audit_key_usable() returns boolean */

@@ -33,6 +33,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
@@ -101,6 +102,7 @@ visit_record(LogScan *scan)
 	Datum		values[AUDIT_COLUMNS];
 	bool		nulls[AUDIT_COLUMNS];
 	MemoryContext old;
+	RfPlacing	record;
 	RfItem	   *item;
 	int			block;
 
@@ -115,13 +117,17 @@ visit_record(LogScan *scan)
 		values[i] = slot->tts_values[scan->attnos[i] - 1];
 		nulls[i] = false;
 	}
-	if (query->org != NULL &&
-		memcmp(DatumGetUUIDP(values[AUDIT_ORG_ID]), query->org,
-			   RF_UUID_BYTES) != 0)
+	record.org = (const RfUuid *) DatumGetUUIDP(values[AUDIT_ORG_ID]);
+	record.id = (const RfUuid *) DatumGetUUIDP(values[AUDIT_ID]);
+	record.recorded_at = DatumGetTimestampTz(values[AUDIT_RECORDED_AT]);
+	record.xid = (uint64) DatumGetInt64(values[AUDIT_TRANSACTION_ID]);
+	record.incarnation = (uint32) DatumGetInt32(values[AUDIT_INCARNATION]);
+	if ((query->org != NULL &&
+		 memcmp(record.org, query->org, RF_UUID_BYTES) != 0) ||
+		(query->id != NULL &&
+		 memcmp(record.id, query->id, RF_UUID_BYTES) != 0))
 		return;
-	block = query->place(query->arg,
-						 (uint32) DatumGetInt32(values[AUDIT_INCARNATION]),
-						 (uint64) DatumGetInt64(values[AUDIT_TRANSACTION_ID]));
+	block = query->place(query->arg, &record);
 	if (block < 0)
 		return;
 
@@ -131,10 +137,15 @@ visit_record(LogScan *scan)
 		values[i] = slot->tts_values[scan->attnos[i] - 1];
 		nulls[i] = slot->tts_isnull[scan->attnos[i] - 1];
 	}
+	if (query->take != NULL)
+	{
+		query->take(query->arg, values, nulls);
+		return;
+	}
 	item = next_item(query);
 	item->block = (uint32) block;
-	memcpy(&item->org, DatumGetUUIDP(values[AUDIT_ORG_ID]), RF_UUID_BYTES);
-	memcpy(&item->id, DatumGetUUIDP(values[AUDIT_ID]), RF_UUID_BYTES);
+	item->org = *record.org;
+	item->id = *record.id;
 	old = MemoryContextSwitchTo(scan->context);
 	rf_leaf(query->maker, values, nulls, &item->leaf);
 	MemoryContextSwitchTo(old);
@@ -256,18 +267,28 @@ scan_ranges(LogScan *scan, Oid index_oid)
 	index_close(index, AccessShareLock);
 }
 
-/* The records of one organization, by an index that begins with org_id. */
+/*
+ * The records of one organization, by an index that begins with org_id and
+ * recorded_at. The time of a single one is in its id.
+ */
 static void
 scan_org(LogScan *scan, Oid index_oid)
 {
+	const RfLogQuery *query = scan->query;
 	SysScanDesc desc;
-	ScanKeyData key;
+	ScanKeyData keys[2];
+	int			nkeys = 0;
 	HeapTuple	tuple;
 
-	ScanKeyInit(&key, scan->attnos[AUDIT_ORG_ID], BTEqualStrategyNumber,
-				F_UUID_EQ, UUIDPGetDatum((pg_uuid_t *) scan->query->org));
-	desc = systable_beginscan(scan->rel, index_oid, true,
-							  scan->query->snapshot, 1, &key);
+	ScanKeyInit(&keys[nkeys++], scan->attnos[AUDIT_ORG_ID],
+				BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum((pg_uuid_t *) query->org));
+	if (query->id != NULL)
+		ScanKeyInit(&keys[nkeys++], scan->attnos[AUDIT_RECORDED_AT],
+					BTEqualStrategyNumber, F_TIMESTAMPTZ_EQ,
+					TimestampTzGetDatum(rf_uuid7_time(query->id)));
+	desc = systable_beginscan(scan->rel, index_oid, true, query->snapshot,
+							  nkeys, keys);
 	while ((tuple = systable_getnext(desc)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -280,7 +301,7 @@ scan_org(LogScan *scan, Oid index_oid)
 static void
 scan_partition(RfLogQuery *query, Relation rel)
 {
-	static const char *const org_first[] = {"org_id"};
+	static const char *const org_first[] = {"org_id", "recorded_at"};
 	LogScan		scan;
 	Oid			index;
 

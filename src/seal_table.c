@@ -16,7 +16,6 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -195,7 +194,7 @@ compare_shapes(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The names in audit_relations, in UTF-8 and in the order of their ids. */
+/* The names in audit_relations, in the order of their ids. */
 RfShapeName *
 rf_seal_shapes(Snapshot snapshot, int *count)
 {
@@ -224,7 +223,6 @@ rf_seal_shapes(Snapshot snapshot, int *count)
 			shapes = repalloc_huge(shapes, size * sizeof(RfShapeName));
 		}
 		string = TextDatumGetCString(name_value);
-		string = pg_server_to_any(string, strlen(string), PG_UTF8);
 		shapes[*count].id = DatumGetInt32(id_value);
 		shapes[*count].name = string;
 		shapes[*count].len = strlen(string);

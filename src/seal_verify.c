@@ -38,7 +38,6 @@
 #define MIN_RUN 64				/* blocks that a run has room for at first, */
 #define MAX_RUN 65536			/* and at most */
 #define MAX_DISTANCE 4096		/* how far off a block out of order may be */
-#define MAX_NAMED_GAP 1000		/* missing blocks that are named one by one */
 #define MAX_RENUMBERED 100000	/* numbers tried for blocks out of order */
 
 PG_FUNCTION_INFO_V1(ringfence_audit_verify);
@@ -48,6 +47,7 @@ typedef struct Chain
 {
 	RfVerify   *verify;
 	Relation	blocks;
+	int64		first;			/* of the blocks to verify */
 	int64		newest;			/* number of the last block read, or 0 */
 	RfHash		newest_hash;
 	bool		newest_signed;	/* by a key that is known */
@@ -93,18 +93,6 @@ rf_finding(RfVerify *verify, int64 block, const RfUuid *org,
 	pfree(message.data);
 }
 
-/* A fixed number of bytes as hexadecimal, palloc'd. */
-static char *
-hex(const void *data, int len)
-{
-	const unsigned char *bytes = data;
-	char	   *digits = palloc(2 * len + 1);
-
-	for (int i = 0; i < len; i++)
-		sprintf(digits + 2 * i, "%02x", bytes[i]);
-	return digits;
-}
-
 /* Checks the keys, and the configured one among them. */
 static void
 verify_keys(Chain *chain)
@@ -125,7 +113,7 @@ verify_keys(Chain *chain)
 		if (!verify->keys[i].trusted)
 			rf_finding(verify, 0, NULL, NULL, "key_unknown",
 					   "key %s is not vouched for by an earlier key of the chain",
-					   hex(&verify->keys[i].id, RF_HASH_BYTES));
+					   rf_hash_text(&verify->keys[i].id));
 
 	signer = rf_signer_open(verify->digest, true);
 	if (signer != NULL && has_first)
@@ -136,29 +124,8 @@ verify_keys(Chain *chain)
 		if (key == NULL || !key->trusted)
 			rf_finding(verify, 0, NULL, NULL, "key_unknown",
 					   "key %s, which the server signs with, is not one of the chain's: the keys were replaced",
-					   hex(&signer->key_id, RF_HASH_BYTES));
+					   rf_hash_text(&signer->key_id));
 	}
-}
-
-/* Is it signed by a key that is known, trusted or not? Says so if not. */
-static bool
-verify_signature(Chain *chain, int64 number, const RfHash *key_id,
-				 const void *message, size_t len,
-				 const unsigned char *signature, const char *what)
-{
-	RfVerify   *verify = chain->verify;
-	RfSealKey  *key = rf_keys_find(verify->keys, verify->nkeys, key_id);
-
-	if (key == NULL || key->broken != NULL)
-		rf_finding(verify, number, NULL, NULL, "key_unknown",
-				   "%s is signed with key %s, which is not in audit_keys",
-				   what, hex(key_id, RF_HASH_BYTES));
-	else if (!rf_signature_valid(key->public_key, message, len, signature))
-		rf_finding(verify, number, NULL, NULL, "signature_invalid",
-				   "the signature of %s does not hold", what);
-	else
-		return true;
-	return false;
 }
 
 /*
@@ -230,24 +197,11 @@ verify_header(Chain *chain, RfBlock *block)
 			rf_finding(verify, block->number, NULL, NULL, "block_altered",
 					   "its header does not give its hash");
 	}
-	chain->newest_signed = verify_signature(chain, block->stored,
-											&block->key_id, header,
-											sizeof(header), block->signature,
-											"the block");
-}
-
-/* Says which blocks are missing, both included. */
-static void
-report_gap(Chain *chain, int64 first, int64 last)
-{
-	if (last - first >= MAX_NAMED_GAP)
-		rf_finding(chain->verify, first, NULL, NULL, "block_missing",
-				   "blocks " INT64_FORMAT " to " INT64_FORMAT " are missing",
-				   first, last);
-	else
-		for (int64 number = first; number <= last; number++)
-			rf_finding(chain->verify, number, NULL, NULL, "block_missing",
-					   "block " INT64_FORMAT " is missing", number);
+	chain->newest_signed = rf_verify_signature(verify, block->stored,
+											   &block->key_id, header,
+											   sizeof(header), block->signature,
+											   "the block");
+	block->intact = block->details_good && chain->newest_signed;
 }
 
 /*
@@ -274,8 +228,8 @@ verify_link(Chain *chain, RfBlock *block)
 		expected = previous->hash;
 	if (block->stored != (previous == NULL ? 1 : previous->stored + 1))
 	{
-		report_gap(chain, previous == NULL ? 1 : previous->stored + 1,
-				   block->stored - 1);
+		rf_verify_gap(verify, Max(previous == NULL ? 1 : previous->stored + 1,
+								  chain->first), block->stored - 1);
 		block->after_gap = true;
 		return true;
 	}
@@ -380,7 +334,7 @@ add_to_run(Chain *chain, RfBlock *block)
 
 /* Takes the next block of the chain. */
 static void
-take_block(Chain *chain, HeapTuple tuple, int64 first)
+take_block(Chain *chain, HeapTuple tuple)
 {
 	RfVerify   *verify = chain->verify;
 	MemoryContext old = MemoryContextSwitchTo(verify->context);
@@ -391,13 +345,22 @@ take_block(Chain *chain, HeapTuple tuple, int64 first)
 	block.stored = block.number;
 	chain->newest = block.number;
 	chain->newest_hash = block.hash;
-	if (block.number < first)
+	if (block.number < chain->first)
 	{
 		/* Only what the first block of the range follows. */
+		if (block.broken != NULL && verify->previous != NULL)
+		{
+			MemoryContextSwitchTo(old);
+			return;
+		}
 		MemoryContextSwitchTo(chain->last);
 		verify->previous = palloc(sizeof(RfBlock));
 		rf_block_read(chain->blocks, tuple, false, verify->previous);
 		verify->previous->stored = block.number;
+		verify->previous->intact =
+			rf_block_signed(verify->digest, &block,
+							rf_keys_find(verify->keys, verify->nkeys,
+										 &block.key_id));
 		if (block.broken != NULL)
 			rf_finding(verify, block.number, NULL, NULL, "block_altered",
 					   "column \"%s\" is damaged", block.broken);
@@ -423,8 +386,27 @@ take_block(Chain *chain, HeapTuple tuple, int64 first)
 		end_run(chain);
 }
 
+/*
+ * The number of the block that the first one of the range follows: what is
+ * before a gap there may have been damaged, and accepted as such.
+ */
+static int64
+block_before_range(Chain *chain)
+{
+	Snapshot	snapshot = chain->verify->snapshot;
+	RfBlock		before;
+	bool		found = rf_block_before(chain->blocks, snapshot,
+										chain->first - 1, &before);
+
+	if (found && before.number < chain->first - 1)
+		while (found && before.broken != NULL)
+			found = rf_block_before(chain->blocks, snapshot,
+									before.number - 1, &before);
+	return found ? before.number : chain->first;
+}
+
 static void
-verify_blocks(Chain *chain, int64 first, int64 last)
+verify_blocks(Chain *chain, int64 last)
 {
 	static const char *const columns[] = {"number"};
 	Oid			index_oid = rf_seal_index(chain->blocks, 1, columns);
@@ -433,14 +415,17 @@ verify_blocks(Chain *chain, int64 first, int64 last)
 	SysScanDesc scan;
 	ScanKeyData keys[2];
 	HeapTuple	tuple;
+	int64		from = PG_INT64_MIN;
 
 	if (!OidIsValid(index_oid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s\" has no index on (%s)",
 						RelationGetRelationName(chain->blocks), "number")));
+	if (chain->first > 1)
+		from = block_before_range(chain);
 	ScanKeyInit(&keys[0], number, BTGreaterEqualStrategyNumber, F_INT8GE,
-				Int64GetDatum(first > 1 ? first - 1 : PG_INT64_MIN));
+				Int64GetDatum(from));
 	ScanKeyInit(&keys[1], number, BTLessEqualStrategyNumber, F_INT8LE,
 				Int64GetDatum(last));
 	index = index_open(index_oid, AccessShareLock);
@@ -450,95 +435,11 @@ verify_blocks(Chain *chain, int64 first, int64 last)
 											 ForwardScanDirection)) != NULL)
 	{
 		CHECK_FOR_INTERRUPTS();
-		take_block(chain, tuple, first);
+		take_block(chain, tuple);
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
 	end_run(chain);
-}
-
-/* What audit_head states, against the end of the chain. */
-static void
-verify_head(Chain *chain)
-{
-	RfVerify   *verify = chain->verify;
-	Relation	rel = rf_seal_table("audit_head", AccessShareLock);
-	unsigned char message[RF_HEAD_BYTES];
-	RfBlock		newest;
-	RfHead		head;
-
-	rf_head_read(rel, verify->snapshot, &head);
-	relation_close(rel, NoLock);
-	/* Of a range that begins after the last block, none was read. */
-	if (chain->newest == 0 &&
-		rf_block_newest(chain->blocks, verify->snapshot, &newest))
-	{
-		chain->newest = newest.number;
-		chain->newest_hash = newest.hash;
-	}
-	if (head.rows == 0 && chain->newest == 0)
-		return;
-	if (head.rows != 1 || head.broken != NULL)
-	{
-		rf_finding(verify, 0, NULL, NULL, "head_altered",
-				   "audit_head has %d rows or a damaged one, not the one that states the newest block",
-				   head.rows);
-		return;
-	}
-	rf_head_message(head.number, &head.hash, head.stated_at, &head.key_id,
-					message);
-	(void) verify_signature(chain, 0, &head.key_id, message, sizeof(message),
-							head.signature, "the head");
-	if (head.number > chain->newest)
-		report_gap(chain, chain->newest + 1, head.number);
-	else if (head.number < chain->newest && !chain->newest_signed)
-		rf_finding(verify, chain->newest, NULL, NULL, "block_inserted",
-				   "the head states block " INT64_FORMAT " as the newest",
-				   head.number);
-	else if (head.number < chain->newest)
-		rf_finding(verify, chain->newest, NULL, NULL, "head_altered",
-				   "the head states block " INT64_FORMAT ", but the newest is block " INT64_FORMAT,
-				   head.number, chain->newest);
-	else if (memcmp(&head.hash, &chain->newest_hash, RF_HASH_BYTES) != 0)
-		rf_finding(verify, head.number, NULL, NULL, "head_altered",
-				   "the head states another hash of the newest block");
-}
-
-/* A checkpoint that was published, against the chain. */
-static void
-verify_checkpoint(Chain *chain, Jsonb *json)
-{
-	RfVerify   *verify = chain->verify;
-	RfCheckpoint checkpoint;
-	unsigned char message[RF_HEAD_BYTES];
-	RfBlock		block;
-	RfHash		key_id;
-	RfSealKey  *key;
-
-	rf_checkpoint_parse(json, &checkpoint);
-	rf_digest(verify->digest, checkpoint.public_key, RF_HASH_BYTES, &key_id);
-	rf_head_message(checkpoint.number, &checkpoint.hash, checkpoint.stated_at,
-					&key_id, message);
-	if (!rf_signature_valid(checkpoint.public_key, message, sizeof(message),
-							checkpoint.signature))
-	{
-		rf_finding(verify, checkpoint.number, NULL, NULL, "checkpoint_mismatch",
-				   "the checkpoint's own signature does not hold");
-		return;
-	}
-	key = rf_keys_find(verify->keys, verify->nkeys, &key_id);
-	if (key == NULL || !key->trusted)
-		rf_finding(verify, checkpoint.number, NULL, NULL, "checkpoint_mismatch",
-				   "the checkpoint is signed with key %s, which is not one of the chain's: the keys were replaced, or it is another chain's",
-				   hex(&key_id, RF_HASH_BYTES));
-	if (!rf_block_find(chain->blocks, verify->snapshot, checkpoint.number,
-					   false, &block))
-		rf_finding(verify, checkpoint.number, NULL, NULL, "checkpoint_mismatch",
-				   "the checkpoint states block " INT64_FORMAT ", which is not there",
-				   checkpoint.number);
-	else if (memcmp(&block.hash, &checkpoint.hash, RF_HASH_BYTES) != 0)
-		rf_finding(verify, checkpoint.number, NULL, NULL, "checkpoint_mismatch",
-				   "the checkpoint states another hash of this block: it, or one before it, is not the one that was sealed");
 }
 
 /*
@@ -549,7 +450,6 @@ Datum
 ringfence_audit_verify(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64		first = PG_ARGISNULL(0) ? 1 : Max(PG_GETARG_INT64(0), 1);
 	int64		last = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
 	MemoryContext context;
 	MemoryContext old;
@@ -573,16 +473,20 @@ ringfence_audit_verify(PG_FUNCTION_ARGS)
 	shapes = rf_seal_shapes(verify.snapshot, &nshapes);
 	verify.maker = rf_leaf_begin(verify.digest, shapes, nshapes);
 	chain.verify = &verify;
+	chain.first = PG_ARGISNULL(0) ? 1 : Max(PG_GETARG_INT64(0), 1);
 	chain.last = AllocSetContextCreate(context, "ringfence audit block",
 									   ALLOCSET_SMALL_SIZES);
 	chain.blocks = rf_seal_table("audit_blocks", AccessShareLock);
 
 	verify_keys(&chain);
-	verify_blocks(&chain, first, last);
+	verify.suspects = rf_suspects_begin(&verify, chain.blocks,
+										chain.first == 1 && PG_ARGISNULL(1));
+	verify_blocks(&chain, last);
 	if (PG_ARGISNULL(1))
-		verify_head(&chain);
+		rf_verify_head(&verify, chain.blocks, chain.newest, &chain.newest_hash,
+					   chain.newest_signed);
 	if (!PG_ARGISNULL(2))
-		verify_checkpoint(&chain, PG_GETARG_JSONB_P(2));
+		rf_verify_checkpoint(&verify, chain.blocks, PG_GETARG_JSONB_P(2));
 	relation_close(chain.blocks, NoLock);
 	UnregisterSnapshot(verify.snapshot);
 	MemoryContextSwitchTo(old);

@@ -131,7 +131,7 @@ rf_signer_open(RfDigest *digest, bool missing_ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("no audit key is configured"),
-				 errhint("Make one as the server's user with \"umask 077; openssl genpkey -algorithm ed25519 -out FILE\" and set \"ringfence.audit_key_file\" to its path.")));
+				 errhint("Make one as the server's user with \"umask 077; openssl genpkey -algorithm ed25519 -out FILE\" and set \"ringfence.audit_key_file\" to its path in postgresql.conf, or by ALTER SYSTEM after LOAD 'ringfence'.")));
 	}
 
 	signer = palloc0(sizeof(RfSigner));

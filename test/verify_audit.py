@@ -1,24 +1,34 @@
 #!/usr/bin/env python3
 """Checks a sealed record of the audit log without the database that kept it.
 
-    verify_audit.py RECORD PROOF [CHECKPOINT]   files of JSON; "-" skips one
+    verify_audit.py PROOF [CHECKPOINT]          files of JSON, in any order
+    verify_audit.py RECORD PROOF [CHECKPOINT]
     verify_audit.py --vector                    prints the test vector of doc/audit.md
 
-RECORD has the columns of ringfence_data.audit_log, with "relation", the name in
-audit_relations, in place of relation_id; PROOF is what audit_proof() gave,
-CHECKPOINT what audit_checkpoint() gave, now or at any time after the block.
-Prints what holds, and the public key that it rests on; exits with 1 if anything
-does not. Nothing but SHA-256 of the standard library is used.
+PROOF is what audit_proof() gave, with the record in it; CHECKPOINT what
+audit_checkpoint() gave, now or at any time after the block. RECORD, if there is
+one, is taken instead of that in the proof: the columns of
+ringfence_data.audit_log, with "relation", the name in audit_relations, in place
+of relation_id. Prints what holds, and the public key that it rests on; exits
+with 1 if anything does not. Nothing but SHA-256 of the standard library is used.
+
+Three things enter a leaf as only the server has them, and make a record
+malformed here: text without an equivalent in UTF-8, which JSON can't hold; JSON
+inside 64 arrays and objects; and a value whose form is longer than 64 MiB.
 """
 import base64
 import hashlib
 import json
 import re
+import struct
 import sys
 import uuid
 from datetime import datetime, timedelta, timezone
 
 NULL = b"\xff\xff\xff\xff"
+MAX_DEPTH = 64
+MAX_NUMBER = 1000
+MAX_JSON = 64 * 1024 * 1024
 
 
 class Number(str):
@@ -49,7 +59,22 @@ def in_order(keys):
     return sorted(keys, key=lambda k: (len(k.encode()), k.encode()))
 
 
-def canonical_json(value):
+def binary_number(text):
+    """A number in PostgreSQL's binary format, that of numeric_send()."""
+    whole, _, fraction = text.lstrip("-").partition(".")
+    whole = whole.lstrip("0")
+    digits = whole.rjust(-(-len(whole) // 4) * 4, "0") + fraction.ljust(-(-len(fraction) // 4) * 4, "0")
+    weight = -(-len(whole) // 4) - 1
+    groups = [int(digits[i:i + 4]) for i in range(0, len(digits), 4)]
+    while groups and not groups[0]:
+        groups, weight = groups[1:], weight - 1
+    while groups and not groups[-1]:
+        groups = groups[:-1]
+    sign = 0x4000 if groups and text.startswith("-") else 0
+    return struct.pack(">HhHH%dH" % len(groups), len(groups), weight if groups else 0, sign, len(fraction), *groups)
+
+
+def canonical_json(value, depth=0):
     if value is None:
         return b"n"
     if value is True:
@@ -57,29 +82,55 @@ def canonical_json(value):
     if value is False:
         return b"f"
     if isinstance(value, Number):
-        return b"#" + field(value)
+        return b"#" + field(value) if len(value) <= MAX_NUMBER else b"N" + sha256(binary_number(value))
     if isinstance(value, str):
         return b'"' + field(value)
+    if depth == MAX_DEPTH:
+        raise ValueError("JSON inside %d arrays and objects, which only the server can check" % MAX_DEPTH)
     if isinstance(value, list):
-        return b"[" + u32(len(value)) + b"".join(map(canonical_json, value))
-    return b"{" + u32(len(value)) + b"".join(field(k) + canonical_json(value[k]) for k in in_order(value))
+        form = b"[" + u32(len(value)) + b"".join(canonical_json(v, depth + 1) for v in value)
+    else:
+        form = b"{" + u32(len(value)) + b"".join(
+            field(k) + canonical_json(value[k], depth + 1) for k in in_order(value))
+    if len(form) > MAX_JSON:
+        raise ValueError("a value that is too long, which only the server can check")
+    return form
+
+
+def decoded(text, length):
+    """Bytes in base64 of just that length and in its one right spelling, or None."""
+    try:
+        data = base64.b64decode(text.encode())
+    except (AttributeError, ValueError):
+        return None
+    return data if len(data) == length and base64.b64encode(data).decode() == text else None
 
 
 def commitment(value):
+    if not isinstance(value, dict):
+        return None
     if set(value) == {"commitment"}:
-        return base64.b64decode(value["commitment"])
-    return sha256(b"\x02", base64.b64decode(value["salt"]), canonical_json(value["value"]))
+        return decoded(value["commitment"], 32)
+    salt = decoded(value["salt"], 16) if set(value) == {"salt", "value"} else None
+    return sha256(b"\x02", salt, canonical_json(value["value"])) if salt is not None else None
 
 
 def personal(value):
-    commitments = [
-        side[0].encode() + field(column) + commitment(value[side][column])
-        for side in ("new", "old") for column in in_order(value.get(side, {}))
-    ]
-    return u32(len(commitments)) + b"".join(commitments)
+    commitments = None
+    if isinstance(value, dict) and value and set(value) <= {"new", "old"} and all(
+            isinstance(side, dict) and side for side in value.values()):
+        commitments = [
+            (side[0].encode() + field(column), commitment(value[side][column]))
+            for side in ("new", "old") for column in in_order(value.get(side, {}))
+        ]
+    if commitments is None or any(c is None for _, c in commitments):
+        return NULL + canonical_json(value)
+    return u32(len(commitments)) + b"".join(name + c for name, c in commitments)
 
 
 def microseconds(moment):
+    if isinstance(moment, Number):
+        return int(moment)
     date, fraction, sign, hours, minutes = re.fullmatch(
         r"(\d+-\d+-\d+[T ]\d+:\d+:\d+)(\.\d+)?([+-])(\d\d):?(\d\d)?", moment).groups()
     offset = timedelta(hours=int(hours), minutes=int(minutes or 0)) * (1 if sign == "+" else -1)
@@ -192,6 +243,7 @@ def check(holds, what):
 
 
 def check_proof(record, proof):
+    record = record or proof.get("record")
     block, path = proof["block"], [bytes.fromhex(p) for p in proof["path"]]
     key, leaf = bytes.fromhex(proof["public_key"]), bytes.fromhex(proof["leaf"])
     root = root_from(leaf, int(proof["index"]), int(proof["records"]), path)
@@ -200,7 +252,7 @@ def check_proof(record, proof):
                            [bytes.fromhex(p) for p in proof["entry_path"]])
     header = header_of(block)
     return all([
-        record is None or check(leaf_of(record) == leaf and (record["org_id"], record["id"]) == (proof["org_id"], proof["id"]),
+        check(record is not None, "the record is there") and check(leaf_of(record) == leaf and (record["org_id"], record["id"]) == (proof["org_id"], proof["id"]),
                                 "the record is the one that was sealed"),
         check(block_root == bytes.fromhex(block["root"]), "its leaf is in block %s" % block["number"]),
         check(sha256(header) == bytes.fromhex(block["hash"]), "the block's hash is that of its header"),
@@ -247,17 +299,23 @@ def main(arguments):
         print("node       ", sha256(b"\x01", leaf, leaf).hex())
         print("org's entry", entry.hex())
         return 0
-    if len(arguments) not in (2, 3):
-        sys.exit(__doc__)
-    files = [None if name == "-" else load(open(name, encoding="utf-8").read()) for name in arguments]
-    record, proof, checkpoint = (files + [None])[:3]
-    good = True
+    record = proof = checkpoint = None
     try:
-        if proof is not None:
-            good = check_proof(record, proof)
+        for name in arguments:
+            with open(name, encoding="utf-8") as file:
+                value = load(file.read())
+            if "block" in value:
+                proof = value
+            elif "stated_at" in value:
+                checkpoint = value
+            else:
+                record = value
+        if proof is None and (record is not None or checkpoint is None):
+            sys.exit(__doc__)
+        good = proof is None or check_proof(record, proof)
         if checkpoint is not None:
             good = check_checkpoint(checkpoint, proof) and good
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         good = check(False, "malformed: %s" % error)
     return 0 if good else 1
 

@@ -322,10 +322,7 @@ seal() {
 		printf '\nRecords are not sealed: there is no ringfence.audit_seal().\n'
 		return
 	fi
-	if [ -n "${BENCH_WORK:-}" ]; then
-		openssl genpkey -algorithm ed25519 -out "$BENCH_WORK/audit.key" 2>/dev/null && chmod 600 "$BENCH_WORK/audit.key"
-		run_psql -c "ALTER SYSTEM SET ringfence.audit_key_file = '$BENCH_WORK/audit.key'" -c 'SELECT pg_reload_conf()' -o /dev/null
-	elif [ -z "$(run_psql -c "SELECT current_setting('ringfence.audit_key_file', true)")" ]; then
+	if [ -z "$(run_psql -c "SELECT current_setting('ringfence.audit_key_file', true)")" ]; then
 		printf '\nRecords are not sealed: ringfence.audit_key_file is not set.\n'
 		return
 	fi

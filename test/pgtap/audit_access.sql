@@ -198,7 +198,7 @@ $$;
 SET SESSION AUTHORIZATION regress_web;
 BEGIN;
 SELECT claim(:'claims_a');
-SELECT matches(indexes('WHERE relation = ''public.notes'' AND key = ''1'''), '\(relation_id = r.id\) AND \(key = ''1''', 'by table and key');
+SELECT matches(indexes('WHERE relation = ''public.notes'' AND key = ''1'''), '\(org_id = ringfence.org_id\(\)\)', 'by table and key');
 SELECT matches(indexes('WHERE recorded_at >= now() - interval ''1 hour'''), 'org_id = ringfence.org_id\(\)\) AND \(recorded_at >= ', 'by time');
 SELECT matches(indexes('WHERE id = ''aaaaaaaa-0000-4000-8000-0000000000ad'''), 'org_id = ringfence.org_id\(\)\) AND \(id = ', 'by id');
 SELECT matches(indexes('WHERE operation = ''DELETE'' ORDER BY recorded_at DESC LIMIT 20'), 'org_id = ringfence.org_id\(\)', 'by operation, within the organization');

@@ -4,7 +4,7 @@
 \ir include/tenants.sql
 \ir include/audit.sql
 SET client_min_messages = warning;
-SELECT plan(71);
+SELECT plan(72);
 
 -- The operations
 
@@ -401,6 +401,22 @@ $$;
 DROP TRIGGER z_fail ON public.s;
 SELECT results_eq('SELECT news()', ARRAY['INSERT s 80 -> {"id": 80}', 'INSERT s 85 -> {"id": 85}', 'INSERT s 86 -> {"id": 86}'],
 	'a statement that fails amid its rows and is caught leaves nothing');
+CREATE FUNCTION public.fail_always() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fails'; END $$;
+CREATE FUNCTION public.write_picky() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	INSERT INTO picky VALUES (NEW.id * 10 + 1), (NEW.id * 10 + 2), (NEW.id * 10 + 3);
+	RETURN NULL;
+EXCEPTION WHEN raise_exception THEN
+	RETURN NULL;
+END $$;
+CREATE TABLE public.picky (id integer PRIMARY KEY);
+SELECT ringfence.audit('public.picky') \g /dev/null
+CREATE TRIGGER z_fail AFTER INSERT ON public.picky FOR EACH ROW WHEN (NEW.id % 10 = 3) EXECUTE FUNCTION public.fail_always();
+CREATE TRIGGER z_write AFTER INSERT ON public.s FOR EACH ROW EXECUTE FUNCTION public.write_picky();
+INSERT INTO s VALUES (87), (88);
+DROP TRIGGER z_write ON public.s;
+SELECT results_eq('SELECT news()', ARRAY['INSERT s 87 -> {"id": 87}', 'INSERT s 88 -> {"id": 88}'],
+	'nor does one that a trigger began and caught amid another, which keeps its own');
 CREATE PROCEDURE public.in_parts() LANGUAGE plpgsql AS $$
 BEGIN
 	FOR n IN 91..94 LOOP

@@ -4,7 +4,7 @@
 -- read the log.
 \ir include/tenants.sql
 SET client_min_messages = warning;
-SELECT plan(68);
+SELECT plan(71);
 
 CREATE FUNCTION public.at(rel regclass, key text, moment timestamptz DEFAULT clock_timestamp()) RETURNS text
 LANGUAGE sql AS $$ SELECT (ringfence.row_at(rel, key, moment) - 'org_id')::text $$;
@@ -216,19 +216,44 @@ UPDATE public.notes SET body = 'Ann Smith' WHERE org_id = :'org_a';
 SELECT clock_timestamp() AS named \gset
 UPDATE public.notes SET body = 'Ann Jones' WHERE org_id = :'org_a';
 SELECT is(at('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1', :'named'), '{"id": "0aaaaaaa-0000-7000-8000-0000000000e1", "body": "Ann Smith"}', 'personal values are there');
-SELECT is(ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1'), 0::bigint, 'nothing is forgotten without an organization');
+SELECT throws_ok($$SELECT ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1')$$,
+	'23502', 'a reason is required to forget personal values', 'nothing is forgotten without a reason');
 BEGIN;
+SET LOCAL ringfence.reason = 'asked to be forgotten';
+SELECT throws_ok($$SELECT ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1')$$,
+	'42501', 'no organization is set for this transaction', 'nor without an organization');
 SELECT ringfence.set_context(:'org_b') \g /dev/null
 SELECT is(ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1'), 0::bigint, 'nor from another one');
 ROLLBACK;
+-- A month that is over has an index of its keys, and is searched by that.
+SELECT ringfence.make_audit_partition(date_trunc('month', now()) - interval '2 months') AS past \gset
+SELECT ringfence.make_audit_partitions() \g /dev/null
+SELECT is((SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = :'past'::regclass AND indkey::text = '1 6 13'),
+	format('CREATE INDEX %s_key_idx ON %s USING btree (org_id, relation_id, key)', split_part(:'past', '.', 2), :'past'),
+	'a past month gets an index of its keys');
+-- Moves a record by that time, as only a superuser past the triggers can.
+CREATE FUNCTION pg_temp.move(record uuid, by interval) RETURNS void LANGUAGE sql
+SET session_replication_role = replica
+AS $$
+	WITH moved AS (DELETE FROM ringfence_data.audit_log AS l WHERE l.id = record RETURNING l.*)
+	INSERT INTO ringfence_data.audit_log
+	SELECT m.org_id, m.id, m.recorded_at + by, m.transaction_id, m.incarnation, m.relation_id, m.user_id, m.operation, m.actor, m.login, m.role,
+		m.action, m.key, m.request_id, m.correlation_id, m.client_ip, m.user_agent, m.reason, m.old, m.new, m.personal
+	FROM moved AS m
+$$;
+SELECT id AS moved FROM ringfence_data.audit_log WHERE key = '0aaaaaaa-0000-7000-8000-0000000000e1' AND personal IS NOT NULL ORDER BY id LIMIT 1 \gset
+SELECT pg_temp.move(:'moved', '-2 months') \g /dev/null
 BEGIN;
 SELECT ringfence.set_context(:'org_a') \g /dev/null
+SET LOCAL ringfence.reason = 'asked to be forgotten';
 SELECT is(ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1'), 2::bigint, 'until they are forgotten');
 SELECT results_eq(
-	$$SELECT l.key, l.new FROM ringfence_data.audit_log AS l WHERE l.action = 'audit.forgotten'$$,
-	$$VALUES ('0aaaaaaa-0000-7000-8000-0000000000e1'::text COLLATE "C", '{"records": 2, "relation": "public.notes"}'::jsonb)$$,
+	$$SELECT l.key, l.new, l.reason FROM ringfence_data.audit_log AS l WHERE l.action = 'audit.forgotten'$$,
+	$$VALUES ('0aaaaaaa-0000-7000-8000-0000000000e1'::text COLLATE "C", '{"records": 2, "relation": "public.notes"}'::jsonb, 'asked to be forgotten')$$,
 	'which is on record');
+SELECT is(ringfence.audit_forget('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1'), 0::bigint, 'a second time there is nothing left to forget');
 COMMIT;
+SELECT pg_temp.move(:'moved', '2 months') \g /dev/null
 SELECT results_eq($$SELECT story('public.notes', '0aaaaaaa-0000-7000-8000-0000000000e1')$$, ARRAY[
 	'INSERT -> {"id": "0aaaaaaa-0000-7000-8000-0000000000e1", "body": "note of A"}',
 	'UPDATE {"body": null} -> {"body": null}', 'UPDATE {"body": null} -> {"body": null}'], 'then they are null, and that they changed is known');

@@ -27,6 +27,12 @@ ask($tenant, $open);
 is(ask($tenant, "SELECT count(*) FROM cleaning_v1.clients WHERE name LIKE 'half %'"), '5000', 'a request has written');
 kill 'KILL', $pid;
 finish($tenant);
+# The postmaster has to notice first.
+for (1 .. 300)
+{
+	last if slurp_file($node->logfile) =~ /reinitializing/;
+	select(undef, undef, undef, 0.1);
+}
 $node->poll_query_until('app', 'SELECT true') or BAIL_OUT('the server did not come back');
 is(fingerprint($node, 'app'), $rows, 'its backend is killed: nothing of it is there');
 verify_clean($node, 'app', 'after a killed backend');

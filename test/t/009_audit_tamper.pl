@@ -313,25 +313,94 @@ $node->reload;
 like($err, qr/55000: no audit key is configured.*HINT: .*openssl genpkey -algorithm ed25519/s, 'without a key there is a hint how to make one');
 use_key('next.pem');
 
-# Proofs hold outside the database.
+# Proofs hold outside the database: the record is in them.
 SKIP:
 {
-	skip 'no python3', 6 if system('python3 --version >/dev/null 2>&1') != 0;
+	skip 'no python3', 12 if system('python3 --version >/dev/null 2>&1') != 0;
 	my $id = record(42);
 	my $export = "SELECT to_jsonb(l) || jsonb_build_object('relation', r.name) FROM ringfence_data.audit_log AS l
 		LEFT JOIN ringfence_data.audit_relations AS r ON r.id = l.relation_id WHERE l.id = '$id'";
-	append_to_file("$dir/record.json", $node->safe_psql('app', $export));
-	append_to_file("$dir/proof.json", $node->safe_psql('app', "SELECT ringfence.audit_proof('$id')"));
-	append_to_file("$dir/checkpoint.json", $checkpoints{6});
-	append_to_file("$dir/forged.json", $node->safe_psql('app', "SELECT replace(($export)::text, 'note 2', 'note 3')"));
-	append_to_file("$dir/forged_proof.json", $node->safe_psql('app',
-		"SELECT jsonb_set(ringfence.audit_proof('$id'), '{block,sealed_at}', '1')"));
+	my $proof = "ringfence.audit_proof('$id')";
+	my %files = (
+		record => $export,
+		proof => "SELECT $proof",
+		checkpoint => "SELECT '$checkpoints{6}'::jsonb",
+		forged => "SELECT replace(($export)::text, 'note 2', 'note 3')",
+		forged_in_proof => "SELECT replace($proof\::text, 'note 2', 'note 3')",
+		forged_proof => "SELECT jsonb_set($proof, '{block,sealed_at}', '1')",
+		gone => "SELECT jsonb_set($proof, '{record}', 'null')");
+	append_to_file("$dir/$_.json", $node->safe_psql('app', $files{$_})) foreach keys %files;
 	my @verify = ('python3', "$top/test/verify_audit.py");
+	command_ok([ @verify, "$dir/proof.json" ], 'a proof verifies by itself');
 	command_ok([ @verify, "$dir/record.json", "$dir/proof.json", "$dir/checkpoint.json" ], 'a record, its proof and a checkpoint verify');
 	command_fails([ @verify, "$dir/forged.json", "$dir/proof.json" ], 'another record does not');
+	command_fails([ @verify, "$dir/forged_in_proof.json" ], 'nor one that was changed in the proof');
+	command_fails([ @verify, "$dir/gone.json" ], 'nor none');
 	command_fails([ @verify, "$dir/record.json", "$dir/forged_proof.json" ], 'nor another proof');
 	command_like([ @verify, '--vector' ], qr/^leaf +ca01d7fdb29330db8ddc713d99bf0810049f27236ee5765954878405d89fcea0$/m, 'the test vector');
+
+	# All that a record may hold: numbers as they are written, long ones, and what
+	# is said of what only the server can compute.
+	$node->safe_psql('app', "
+		SELECT ringfence.label('public.notes', 'body', 'personal');
+		CREATE TABLE public.odd (id integer PRIMARY KEY, v jsonb, n numeric, ip inet);
+		SELECT ringfence.audit('public.odd');
+		UPDATE public.notes SET body = 'Zürich \"x\"' WHERE id = 42;
+		BEGIN;
+		SET LOCAL request.headers = '{\"user-agent\": \"a\", \"x-request-id\": \"r\"}';
+		INSERT INTO public.odd VALUES (1, '{\"a\": [1.50, -0.0, 1e20, 1E-7, 123456789012345678901234567890.10], \"é\": {}, \"zz\": null}', 1.500, '::1/64'),
+			(2, '[1e999, -1e999, 1e131071, -1.5e-1200, 1e-16000, 0.0]', 'NaN', '10.0.0.1'),
+			(3, (repeat('[', 63) || repeat(']', 63))::jsonb, 'Infinity', NULL), (4, (repeat('[', 64) || repeat(']', 64))::jsonb, 0, NULL);
+		COMMIT;
+		SELECT ringfence.label('public.notes', 'body', NULL);
+		SELECT ringfence.audit_seal()");
+	my $odd = sub {
+		my ($where, $file) = @_;
+		append_to_file("$dir/$file.json", $node->safe_psql('app', "SELECT ringfence.audit_proof(l.id) FROM ringfence_data.audit_log AS l
+			INNER JOIN ringfence_data.audit_relations AS r ON r.id = l.relation_id WHERE $where ORDER BY l.recorded_at DESC LIMIT 1"));
+		return [ @verify, "$dir/$file.json" ];
+	};
+	command_ok($odd->("r.name = 'public.notes' AND l.key = '42' AND l.personal IS NOT NULL", 'personal'), 'personal values verify by their salts');
+	command_ok($odd->("r.name = 'public.odd' AND l.key = '1'", 'odd1'), 'numbers verify as they are written');
+	command_ok($odd->("r.name = 'public.odd' AND l.key = '2'", 'odd2'), 'long ones too');
+	command_ok($odd->("r.name = 'public.odd' AND l.key = '3'", 'odd3'), 'and 64 levels');
+	my ($said) = run_command($odd->("r.name = 'public.odd' AND l.key = '4'", 'odd4'));
+	like($said, qr/NOT OK .*which only the server can check/s, 'what is deeper is said to be');
 }
+
+# In another encoding, text without an equivalent in UTF-8 is sealed all the same.
+$node->safe_psql('postgres', "CREATE DATABASE other ENCODING 'WIN1252' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0");
+$node->safe_psql('other', "
+	SET client_encoding = 'UTF8';
+	REVOKE TEMPORARY ON DATABASE other FROM PUBLIC;
+	CREATE EXTENSION ringfence;
+	SELECT ringfence.install('core');
+	CREATE TABLE public.texts (id text PRIMARY KEY, v jsonb);
+	SELECT ringfence.audit('public.texts');
+	INSERT INTO public.texts VALUES ('plain', '{\"a\": 1}'), ('Zürich', '{\"bb\": \"é\", \"ü\": 1}'), (repeat('é', 20000), '{}');
+	INSERT INTO public.texts VALUES (chr(129), jsonb_build_object(chr(129), 1, 'é', 2, 'x', chr(141) || 'x', repeat('é', 5000) || chr(144), 3));
+	SET session_replication_role = replica;
+	UPDATE ringfence_data.audit_log SET personal = jsonb_build_object('new', jsonb_build_object(chr(129), jsonb_build_object('salt', 'AAECAwQFBgcICQoLDA0ODw==', 'value', chr(129))))
+	WHERE key = 'plain'");
+is($node->safe_psql('other', 'SELECT ringfence.audit_seal()'), 1, 'text without an equivalent in UTF-8 is sealed');
+is($node->safe_psql('other', 'SELECT problem FROM ringfence.audit_verify()'), '', 'and verifies');
+is($node->safe_psql('other', q~
+	SET client_encoding = 'UTF8';
+	SELECT count(*) FROM ringfence_data.audit_log AS l, ringfence_data.audit_leaves AS a
+	WHERE l.key IN ('Zürich', chr(129)) AND position(uuid_send(l.id) || sha256('\x00'::bytea || 'rfa1' || uuid_send(l.org_id) || uuid_send(l.id)
+		|| int8send((extract(epoch FROM l.recorded_at) * 1000000)::bigint) || int8send(l.transaction_id) || int4send(l.incarnation)
+		|| int4send(12) || 'public.texts' || int4send(6) || 'INSERT' || int4send(6) || 'system' || '\xffffffff'
+		|| int4send(octet_length(l.login)) || l.login::bytea || int4send(octet_length(l.role)) || l.role::bytea || '\xffffffff'
+		|| CASE WHEN l.key = chr(129) THEN '\x80000001'::bytea || '\x81' ELSE int4send(7) || convert_to(l.key, 'UTF8') END
+		|| decode(repeat('ffffffff', 6), 'hex')
+		|| (SELECT int4send(octet_length(f.form)) || f.form FROM (
+			SELECT '{'::bytea || int4send(2) || int4send(1) || 'v' || '{' || CASE WHEN l.key = chr(129)
+				THEN int4send(4) || int4send(1) || 'x' || '"' || '\x80000002' || '\x8d78' || '\x80000001' || '\x81' || '#' || int4send(1) || '1'
+					|| int4send(2) || convert_to('é', 'UTF8') || '#' || int4send(1) || '2'
+					|| '\x80001389' || decode(repeat('e9', 5000) || '90', 'hex') || '#' || int4send(1) || '3' || int4send(2) || 'id' || '"' || '\x80000001' || '\x81'
+				ELSE int4send(2) || int4send(2) || 'bb' || '"' || int4send(2) || convert_to('é', 'UTF8')
+					|| int4send(2) || convert_to('ü', 'UTF8') || '#' || int4send(1) || '1' || int4send(2) || 'id' || '"' || int4send(7) || convert_to(l.key, 'UTF8') END) AS f (form))
+		|| '\xffffffff') IN a.leaves) > 0~), 2, 'in the form that is documented');
 
 # Dumped and restored in another cluster, the chain goes on.
 my $target = PostgreSQL::Test::Cluster->new('target');
@@ -345,15 +414,52 @@ run_log([ 'psql', '-X', '-q', '-d', $target->connstr('postgres'), '-f', "$dir/ro
 command_ok([ 'pg_restore', '--create', '--exit-on-error', '-d', $target->connstr('postgres'), "$dir/dump" ], 'and restored');
 my $findings = 'SELECT block, problem, detail FROM ringfence.audit_verify';
 is($target->safe_psql('app', "$findings(checkpoint => '$checkpoints{6}')"), '', 'the restored chain verifies');
-is($target->safe_psql('app', 'SELECT ringfence.audit_seal()'), 7, 'what was not sealed before the dump is sealed');
-is($target->safe_psql('app', 'SELECT incarnation, records FROM ringfence_data.audit_blocks WHERE number = 7'), '2|1', 'in the next incarnation, and nothing twice');
+is($target->safe_psql('app', 'SELECT ringfence.audit_seal()'), 8, 'what was not sealed before the dump is sealed');
+is($target->safe_psql('app', 'SELECT incarnation, records FROM ringfence_data.audit_blocks WHERE number = 8'), '2|1', 'in the next incarnation, and nothing twice');
 $target->safe_psql('app', "UPDATE public.notes SET body = 'here'");
-is($target->safe_psql('app', 'SELECT ringfence.audit_seal()'), 8, 'and the chain goes on');
+is($target->safe_psql('app', 'SELECT ringfence.audit_seal()'), 9, 'and the chain goes on');
 is($target->safe_psql('app', "$findings(checkpoint => '$checkpoints{5}')"), '', 'and verifies, with a checkpoint of the other cluster');
-is($target->safe_psql('app', "$findings(7, 7)"), '', 'the first block here verifies by itself');
+is($target->safe_psql('app', "$findings(8, 8)"), '', 'the first block here verifies by itself');
 is($target->safe_psql('app', "SET session_replication_role = replica;
 	UPDATE ringfence_data.audit_log SET reason = 'x' WHERE id = '$r31';
 	SELECT block, record, problem FROM ringfence.audit_verify()"), "3|$r31|record_altered", 'an old record altered here is found');
 $target->stop;
+
+# After an incident: damage at the end of the chain is accepted, and stays visible.
+($rc, $out, $err) = $node->psql('app', "\\set VERBOSITY verbose\nSELECT ringfence.audit_accept_damage('nothing')");
+like($err, qr/55000: the audit chain ends where its head says/, 'without damage there is nothing to accept');
+my $newest = $node->safe_psql('app', 'SELECT max(number) FROM ringfence_data.audit_blocks');
+my $lost = sub { return join "\n", map { "$_ block_missing" } @_ };
+for my $case (
+	[ 'the newest block was deleted', "DELETE FROM ringfence_data.audit_blocks WHERE number = $newest", $newest + 2, [ $newest, $newest + 1 ] ],
+	[ 'the head was deleted', 'DELETE FROM ringfence_data.audit_head', $newest + 2, [ $newest + 1 ] ],
+	[ 'the head was altered', 'UPDATE ringfence_data.audit_head SET number = 1000000', $newest + 2, [ $newest + 1 ] ],
+	[ 'an older head was put back', $old_head =~ s/; DELETE FROM ringfence_data.audit_blocks.*/ WHERE k.public_key = decode(c ->> 'public_key', 'hex')/r, $newest + 2, [ $newest + 1 ] ],
+	[ 'the newest block is damaged', "UPDATE ringfence_data.audit_blocks SET nonce = '' WHERE number = $newest", $newest + 2, [ $newest + 1 ] ],
+	[ 'all blocks were deleted', 'DELETE FROM ringfence_data.audit_blocks', $newest + 2, [ 1 .. $newest + 1 ] ])
+{
+	my ($name, $sql, $next, $missing) = @$case;
+	my ($damaged, $accepted, $findings) = map { "$dir/$_" } qw(a b c);
+	($rc, $out, $err) = $node->psql('app', "
+		\\set VERBOSITY sqlstate
+		\\pset tuples_only on
+		BEGIN;
+		SET LOCAL session_replication_role = replica;
+		$sql;
+		SET LOCAL session_replication_role = origin;
+		SAVEPOINT a;
+		SELECT ringfence.audit_seal();
+		ROLLBACK TO a;
+		SELECT ringfence.audit_accept_damage(' ');
+		ROLLBACK TO a;
+		SELECT 'sealed ' || ringfence.audit_accept_damage('incident 17');
+		SELECT concat_ws(' ', block, problem) FROM ringfence.audit_verify() WHERE problem = 'block_missing';
+		SELECT 'later: ' || count(*) FROM ringfence.audit_verify($next);
+		SELECT 'nothing new: ' || coalesce(ringfence.audit_seal()::text, '');
+		SELECT concat_ws(' ', action, key, reason) FROM ringfence_data.audit_log WHERE action = 'audit.damage_accepted';
+		ROLLBACK", on_error_stop => 0);
+	like($err, qr/XX001.*23502/s, "$name: audit_seal() refuses, and a reason is required");
+	is($out, "sealed $next\n" . $lost->(@$missing) . "\nlater: 0\nnothing new: \naudit.damage_accepted $next incident 17", "$name: accepted");
+}
 $node->stop;
 done_testing();

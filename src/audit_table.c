@@ -1,0 +1,79 @@
+/*
+ * audit_table.c: rows of the audit log's tables, past privileges and triggers.
+ *
+ * The tables are ringfence_owner's, and a DBA may have added indexes. What such
+ * an index evaluates is the owner's code: it runs as the owner, in whoever's
+ * session a row is written, as it does in VACUUM and REINDEX.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+#include "audit.h"
+#include "compat.h"
+
+/* Makes the index entries of stored rows, by the executor: for any index. */
+void
+rf_audit_index(Relation rel, TupleTableSlot **slots, int n)
+{
+	EState	   *estate = CreateExecutorState();
+	ResultRelInfo *target = makeNode(ResultRelInfo);
+	int			nest_level = NewGUCNestLevel();
+	Oid			user;
+	int			security;
+
+	/* An error puts the user back with the transaction. */
+	GetUserIdAndSecContext(&user, &security);
+	SetUserIdAndSecContext(rel->rd_rel->relowner,
+						   security | SECURITY_RESTRICTED_OPERATION);
+	InitResultRelInfo(target, rel, 0, NULL, 0);
+	ExecOpenIndices(target, false);
+	for (int i = 0; i < n; i++)
+	{
+		rf_insert_index_tuples(target, slots[i], estate);
+		ResetPerTupleExprContext(estate);
+	}
+	ExecCloseIndices(target);
+	AtEOXact_GUC(false, nest_level);
+	SetUserIdAndSecContext(user, security);
+	FreeExecutorState(estate);
+}
+
+static void
+index_tuple(Relation rel, HeapTuple tuple)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel),
+													&TTSOpsHeapTuple);
+
+	ExecStoreHeapTuple(tuple, slot, false);
+	slot->tts_tableOid = RelationGetRelid(rel);
+	slot->tts_tid = tuple->t_self;
+	rf_audit_index(rel, &slot, 1);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Adds a row, which later commands of the transaction see. */
+void
+rf_audit_table_insert(Relation rel, HeapTuple tuple)
+{
+	simple_heap_insert(rel, tuple);
+	index_tuple(rel, tuple);
+	CommandCounterIncrement();
+}
+
+/* Puts a new version of a row in its place, likewise. */
+void
+rf_audit_table_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+{
+	rf_heap_update(rel, tid, tuple);
+	if (!HeapTupleIsHeapOnly(tuple))
+		index_tuple(rel, tuple);
+	CommandCounterIncrement();
+}
