@@ -22,6 +22,7 @@
 #include "compat.h"
 #include "leaf.h"
 
+#define NO_SHAPE 0xFFFFFFFE
 #define SALT_BYTES 16
 #define HASH_BASE64 44
 
@@ -251,7 +252,10 @@ compare_shape(const void *key, const void *member)
 	return (id > shape->id) - (id < shape->id);
 }
 
-/* The table's name when the record was written. */
+/*
+ * What the table was when the record was written: its name, and a hash of its
+ * columns; or the number of a shape that isn't there.
+ */
 static void
 put_relation(RfLeafMaker *maker, int32 id)
 {
@@ -259,9 +263,29 @@ put_relation(RfLeafMaker *maker, int32 id)
 								 sizeof(RfShapeName), compare_shape);
 
 	if (shape == NULL)
-		rf_leaf_u32(maker, RF_NULL_FIELD);
-	else
-		rf_leaf_string(maker, shape->name, shape->len);
+	{
+		rf_leaf_u32(maker, NO_SHAPE);
+		rf_leaf_u32(maker, (uint32) id);
+		return;
+	}
+	rf_leaf_string(maker, shape->name, shape->len);
+	rf_leaf_bytes(maker, &shape->shape, RF_HASH_BYTES);
+}
+
+static void
+hash_shape(RfLeafMaker *maker, RfShapeName *name)
+{
+	RfJsonPart	part = {JENTRY_ISNULL, NULL, 0};
+
+	if (name->columns != NULL)
+	{
+		part.entry = JENTRY_ISCONTAINER;
+		part.data = VARDATA(name->columns);
+		part.len = VARSIZE(name->columns) - VARHDRSZ;
+	}
+	maker->len = 0;
+	rf_leaf_json(maker, &part);
+	rf_digest(maker->digest, maker->data, maker->len, &name->shape);
 }
 
 /*
@@ -280,6 +304,8 @@ rf_leaf_begin(RfDigest *digest, RfShapeName *names, int nnames)
 	rf_leaf_text_begin(maker);
 	maker->names = names;
 	maker->nnames = nnames;
+	for (int i = 0; i < nnames; i++)
+		hash_shape(maker, &names[i]);
 	return maker;
 }
 

@@ -75,7 +75,10 @@ insert_row(Relation rel, CatalogIndexState indexes, int ncolumns,
 	if (indexes != NULL)
 		CatalogTupleInsertWithInfo(rel, tuple, indexes);
 	else
+	{
+		rf_seal_insertable(rel);
 		CatalogTupleInsert(rel, tuple);
+	}
 	heap_freetuple(tuple);
 }
 
@@ -256,8 +259,10 @@ static void
 write_org(Seal *seal, const RfItem *items, uint64 count)
 {
 	static const char *const leaf_columns[] = {"org_id", "block", "part", "leaves"};
-	static const char *const org_columns[] = {"org_id", "block", "records", "root"};
-	Datum		values[4];
+	static const char *const org_columns[] = {"org_id", "block", "records", "root", "previous"};
+	Datum		values[5];
+	int64		previous = rf_org_last(seal->orgs, seal->snapshot, &items->org,
+									   seal->block.number - 1, NULL);
 	RfHash		root;
 	unsigned char *end = seal->part;
 	int			part = 0;
@@ -280,7 +285,8 @@ write_org(Seal *seal, const RfItem *items, uint64 count)
 	}
 	values[2] = Int64GetDatum((int64) count);
 	values[3] = rf_bytea(&root, RF_HASH_BYTES);
-	insert_row(seal->orgs, seal->org_indexes, 4, org_columns, values);
+	values[4] = Int64GetDatum(previous);
+	insert_row(seal->orgs, seal->org_indexes, 5, org_columns, values);
 	pfree(DatumGetPointer(values[3]));
 
 	if (seal->norgs == seal->max_entries)
@@ -289,8 +295,8 @@ write_org(Seal *seal, const RfItem *items, uint64 count)
 		seal->entries = repalloc_huge(seal->entries,
 									  seal->max_entries * sizeof(RfHash));
 	}
-	rf_org_entry(seal->digest, &items->org, seal->block.number, count, &root,
-				 &seal->entries[seal->norgs++]);
+	rf_org_entry(seal->digest, &items->org, seal->block.number, previous,
+				 count, &root, &seal->entries[seal->norgs++]);
 }
 
 static int
@@ -331,6 +337,8 @@ write_orgs(Seal *seal)
 
 	seal->orgs = rf_seal_table("audit_block_orgs", RowExclusiveLock);
 	seal->leaves = rf_seal_table("audit_leaves", RowExclusiveLock);
+	rf_seal_insertable(seal->orgs);
+	rf_seal_insertable(seal->leaves);
 	seal->org_indexes = CatalogOpenIndexes(seal->orgs);
 	seal->leaf_indexes = CatalogOpenIndexes(seal->leaves);
 	seal->max_entries = MIN_ENTRIES;
@@ -416,6 +424,7 @@ write_head(Seal *seal)
 	values[4] = rf_bytea(&block->key_id, RF_HASH_BYTES);
 	values[5] = rf_bytea(signature, RF_SIGNATURE_BYTES);
 	tuple = rf_seal_tuple(rel, lengthof(columns), columns, values);
+	rf_seal_insertable(rel);
 	if (seal->head.rows > 0)
 		CatalogTupleUpdate(rel, &seal->head.tid, tuple);
 	else

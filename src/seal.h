@@ -11,6 +11,7 @@
 #include "port/pg_bswap.h"
 #include "storage/itemptr.h"
 #include "storage/lockdefs.h"
+#include "utils/hsearch.h"
 #include "utils/palloc.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
@@ -64,6 +65,8 @@ typedef struct RfShapeName
 	int32		id;
 	char	   *name;
 	int			len;
+	Jsonb	   *columns;		/* or NULL */
+	RfHash		shape;			/* of the columns, once there is a maker */
 } RfShapeName;
 
 extern RfLeafMaker *rf_leaf_begin(RfDigest *digest, RfShapeName *names,
@@ -140,6 +143,9 @@ extern HeapTuple rf_seal_tuple(Relation rel, int ncolumns,
 							   const char *const *columns,
 							   const Datum *values);
 extern RfShapeName *rf_seal_shapes(Snapshot snapshot, int *count);
+extern void rf_seal_insertable(Relation rel);
+extern int64 rf_org_last(Relation orgs, Snapshot snapshot, const RfUuid *org,
+						 int64 block, int64 *previous);
 
 /* The top-level transactions that a snapshot shows as complete. */
 typedef struct RfXids
@@ -223,7 +229,8 @@ extern void rf_block_header(const RfBlock *block, unsigned char *header);
 extern bool rf_block_signed(RfDigest *digest, const RfBlock *block,
 							const RfSealKey *key);
 extern void rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block,
-						 uint64 records, const RfHash *root, RfHash *entry);
+						 int64 previous, uint64 records, const RfHash *root,
+						 RfHash *entry);
 extern void rf_endorsement_message(const unsigned char *public_key,
 								   TimestampTz added_at,
 								   unsigned char *message);
@@ -271,10 +278,12 @@ typedef struct RfVerify
 	TupleDesc	desc;
 	/* A run of blocks, looked at together; in "context". */
 	MemoryContext context;
+	MemoryContext outer;		/* lasts as long as the verification */
 	RfBlock    *previous;		/* the one before the run, or NULL */
 	RfBlock    *blocks;
 	int			nblocks;
 	RfSuspects *suspects;
+	HTAB	   *parts;			/* the last block that each org had a part in */
 } RfVerify;
 
 extern void rf_finding(RfVerify *verify, int64 block, const RfUuid *org,

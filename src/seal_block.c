@@ -343,17 +343,21 @@ rf_block_signed(RfDigest *digest, const RfBlock *block, const RfSealKey *key)
 						   block->signature);
 }
 
-/* An organization's leaf in the tree of a block. */
+/*
+ * An organization's leaf in the tree of a block, which says in what block it had
+ * one before, or 0: so its parts are a chain of their own.
+ */
 void
-rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block, uint64 records,
-			 const RfHash *root, RfHash *entry)
+rf_org_entry(RfDigest *digest, const RfUuid *org, int64 block, int64 previous,
+			 uint64 records, const RfHash *root, RfHash *entry)
 {
-	unsigned char message[1 + 4 + RF_UUID_BYTES + 8 + 8 + RF_HASH_BYTES];
+	unsigned char message[1 + 4 + RF_UUID_BYTES + 3 * 8 + RF_HASH_BYTES];
 	unsigned char *end;
 
 	end = rf_put_bytes(message, "\0rfo1", 5);
 	end = rf_put_bytes(end, org, RF_UUID_BYTES);
 	end = rf_put_u64(end, (uint64) block);
+	end = rf_put_u64(end, (uint64) previous);
 	end = rf_put_u64(end, records);
 	end = rf_put_bytes(end, root, RF_HASH_BYTES);
 	rf_digest(digest, message, end - message, entry);

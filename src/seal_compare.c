@@ -43,6 +43,7 @@ typedef struct Compare
 	RfLogQuery	query;
 	OrgScan		orgs;
 	OrgScan		leaves;
+	Relation	blocks;
 	uint64		next;			/* the next item to look at */
 	unsigned char *list;		/* an org's leaf list */
 	size_t		list_len;
@@ -55,13 +56,23 @@ typedef struct Compare
 	int64		records;		/* that those account for */
 } Compare;
 
+/* Where an organization's chain is. */
+typedef struct LastPart
+{
+	RfUuid		org;
+	int64		block;
+} LastPart;
+
 /* One organization's part in a block. */
 typedef struct OrgPart
 {
 	RfUuid		org;
 	bool		has_row;
 	int64		row_records;
+	int64		row_previous;
 	RfHash		row_root;
+	int64		last;			/* the block that it had a part in before */
+	int64		previous;		/* that block as it was sealed, or -1 */
 	const char *broken;			/* what is wrong with the leaf list's rows */
 	const RfItem *items;
 	uint64		nitems;
@@ -228,19 +239,52 @@ compare_hashes(const void *a, const void *b)
 	return memcmp(a, b, RF_HASH_BYTES);
 }
 
-/* Is that the organization's part in the block, as it was sealed? */
+/*
+ * Is that the organization's part in the block, as it was sealed? Its row says
+ * after which block that was; or else it was the last one that is there.
+ */
 static bool
-is_sealed(Compare *compare, const OrgPart *part, uint64 records,
-		  const RfHash *root)
+is_sealed(Compare *compare, OrgPart *part, uint64 records, const RfHash *root)
 {
 	const RfBlock *block = compare->block;
-	RfHash		entry;
+	int64		candidates[] = {part->row_previous, part->last};
 
-	rf_org_entry(compare->verify->digest, &part->org, block->number, records,
-				 root, &entry);
-	return block->nentries > 0 &&
-		bsearch(&entry, block->entries, block->nentries, RF_HASH_BYTES,
-				compare_hashes) != NULL;
+	for (int i = part->has_row ? 0 : 1; i < (int) lengthof(candidates); i++)
+	{
+		RfHash		entry;
+
+		if (i > 0 && part->has_row && candidates[1] == candidates[0])
+			break;
+		rf_org_entry(compare->verify->digest, &part->org, block->number,
+					 candidates[i], records, root, &entry);
+		if (block->nentries > 0 &&
+			bsearch(&entry, block->entries, block->nentries, RF_HASH_BYTES,
+					compare_hashes) != NULL)
+		{
+			part->previous = candidates[i];
+			return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * An organization's parts are a chain: was one taken out of it? One of a block
+ * that isn't there is no finding of its own.
+ */
+static void
+check_chain(Compare *compare, const OrgPart *part, int64 *last)
+{
+	RfVerify   *verify = compare->verify;
+	RfBlock		block;
+
+	if (part->previous > part->last &&
+		rf_block_find(compare->blocks, verify->snapshot, part->previous, false,
+					  &block))
+		rf_finding(verify, part->previous, &part->org, NULL, "org_missing",
+				   "all that the organization had in this block was removed, with its lists");
+	if (part->previous >= 0 || part->has_row)
+		*last = compare->block->number;
 }
 
 /* Names each record that differs from a leaf list that is to be believed. */
@@ -285,7 +329,7 @@ compare_records(Compare *compare, const OrgPart *part)
 
 /* The leaf list is of no use: can the records still be believed? */
 static void
-check_without_list(Compare *compare, const OrgPart *part, bool row_sealed)
+check_without_list(Compare *compare, OrgPart *part, bool row_sealed)
 {
 	RfVerify   *verify = compare->verify;
 	int64		block = compare->block->number;
@@ -316,7 +360,7 @@ check_without_list(Compare *compare, const OrgPart *part, bool row_sealed)
 
 /* What one organization has in the block at hand. */
 static void
-check_org(Compare *compare, const OrgPart *part)
+check_org(Compare *compare, OrgPart *part)
 {
 	RfVerify   *verify = compare->verify;
 	uint64		listed = compare->list_len / RF_LISTED_LEAF_BYTES;
@@ -338,6 +382,7 @@ check_org(Compare *compare, const OrgPart *part)
 	{
 		compare->records += listed;
 		if (!part->has_row || part->row_records != (int64) listed ||
+			(part->previous >= 0 && part->row_previous != part->previous) ||
 			memcmp(&root, &part->row_root, RF_HASH_BYTES) != 0)
 			rf_finding(verify, compare->block->number, &part->org, NULL,
 					   "org_altered", part->has_row ?
@@ -381,6 +426,7 @@ next_org(Compare *compare, uint32 place, OrgPart *part)
 
 	memset(part, 0, sizeof(*part));
 	part->org = *next;
+	part->previous = -1;
 	part->items = query->items + compare->next;
 	while (compare->next < query->nitems &&
 		   query->items[compare->next].block == place &&
@@ -399,6 +445,9 @@ next_org(Compare *compare, uint32 place, OrgPart *part)
 		part->has_row = true;
 		part->row_records = rf_seal_int(compare->orgs.rel, compare->orgs.tuple,
 										"records", INT8OID, &isnull);
+		part->row_previous = rf_seal_int(compare->orgs.rel,
+										 compare->orgs.tuple, "previous",
+										 INT8OID, &isnull);
 		(void) rf_seal_bytes(compare->orgs.rel, compare->orgs.tuple, "root",
 							 &part->row_root, RF_HASH_BYTES);
 		next_row(&compare->orgs);
@@ -412,6 +461,20 @@ next_org(Compare *compare, uint32 place, OrgPart *part)
 		next_row(&compare->leaves);
 	}
 	return true;
+}
+
+/* Where to note the last block that an organization had a part in. */
+static int64 *
+last_part(Compare *compare, const RfUuid *org)
+{
+	RfVerify   *verify = compare->verify;
+	bool		found;
+	LastPart   *part = hash_search(verify->parts, org, HASH_ENTER, &found);
+
+	if (!found)
+		part->block = rf_org_last(compare->orgs.rel, verify->snapshot, org,
+								  compare->block->number - 1, NULL);
+	return &part->block;
 }
 
 /* The tree of a block's entries. */
@@ -453,7 +516,13 @@ compare_block(Compare *compare, uint32 place)
 			   scans[i]->block < compare->block->number)
 			next_row(scans[i]);
 	while (next_org(compare, place, &part))
+	{
+		int64	   *last = last_part(compare, &part.org);
+
+		part.last = *last;
 		check_org(compare, &part);
+		check_chain(compare, &part, last);
+	}
 	if (verify->org == NULL && compare->all_found &&
 		compare->entries_good && compare->block->details_good &&
 		compare->records != compare->block->records)
@@ -491,12 +560,23 @@ rf_verify_compare(RfVerify *verify)
 				   UINT64_FORMAT " records lack their org_id, id, recorded_at, transaction_id or incarnation",
 				   compare->query.nameless);
 
+	if (verify->parts == NULL)
+	{
+		HASHCTL		control = {.keysize = RF_UUID_BYTES,
+			.entrysize = sizeof(LastPart),
+		.hcxt = verify->outer};
+
+		verify->parts = hash_create("ringfence audit parts", 256, &control,
+									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+	compare->blocks = rf_seal_table("audit_blocks", AccessShareLock);
 	begin_rows(verify, &compare->orgs, "audit_block_orgs", 2, by_block, by_org);
 	begin_rows(verify, &compare->leaves, "audit_leaves", 3, by_block, by_org);
 	for (int i = 0; i < verify->nblocks; i++)
 		compare_block(compare, (uint32) i);
 	end_rows(&compare->orgs);
 	end_rows(&compare->leaves);
+	relation_close(compare->blocks, NoLock);
 	rf_suspects_report(verify);
 	MemoryContextSwitchTo(old);
 }

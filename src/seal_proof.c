@@ -300,8 +300,10 @@ proof_text(Relation blocks, Snapshot snapshot, const RfUuid *id,
 	RfDigest   *digest = rf_digest_create();
 	const unsigned char *leaves = found->list + RF_UUID_BYTES;
 	Relation	keys_rel = rf_seal_table("audit_keys", AccessShareLock);
+	Relation	orgs = rf_seal_table("audit_block_orgs", AccessShareLock);
 	int			nkeys;
 	RfSealKey  *keys = rf_keys_read(keys_rel, snapshot, &nkeys);
+	int64		previous;
 	StringInfoData json;
 	RfHash		path[RF_MAX_PATH];
 	RfHash		root;
@@ -313,8 +315,12 @@ proof_text(Relation blocks, Snapshot snapshot, const RfUuid *id,
 	if (!rf_block_find(blocks, snapshot, found->block, true, &block))
 		refuse_damaged(found->block);
 	rf_tree_of(digest, leaves, RF_LISTED_LEAF_BYTES, found->count, &root);
-	rf_org_entry(digest, &found->org, found->block, found->count, &root,
-				 &entry);
+	if (rf_org_last(orgs, snapshot, &found->org, found->block,
+					&previous) != found->block)
+		refuse_damaged(found->block);
+	relation_close(orgs, NoLock);
+	rf_org_entry(digest, &found->org, found->block, previous, found->count,
+				 &root, &entry);
 	length = rf_tree_path(digest, leaves, RF_LISTED_LEAF_BYTES, found->count,
 						  found->index, path);
 
@@ -325,8 +331,9 @@ proof_text(Relation blocks, Snapshot snapshot, const RfUuid *id,
 	append_hex(&json, "leaf", leaves + found->index * RF_LISTED_LEAF_BYTES,
 			   RF_HASH_BYTES);
 	appendStringInfo(&json, ", \"index\": " UINT64_FORMAT
-					 ", \"records\": " UINT64_FORMAT, found->index,
-					 found->count);
+					 ", \"records\": " UINT64_FORMAT
+					 ", \"previous_block\": " INT64_FORMAT, found->index,
+					 found->count, previous);
 	append_path(&json, "path", path, length);
 	append_block(&json, digest, &block, &entry,
 				 rf_keys_find(keys, nkeys, &block.key_id));

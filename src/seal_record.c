@@ -2,7 +2,7 @@
  * seal_record.c: a sealed record as JSON, to go with its proof.
  *
  * It has all that enters the leaf, as it enters: times in microseconds, the
- * name of the table, personal values with their salts. jsonb of the record is
+ * name and columns of the table, personal values with their salts. jsonb of the record is
  * copied as it is stored, so that no depth of it matters.
  */
 #include "postgres.h"
@@ -19,12 +19,14 @@
 #include "compat.h"
 #include "seal.h"
 
+#define COLUMNS_OF_TABLE AUDIT_COLUMNS
+
 /* The fields, in the order of jsonb's keys. */
 static const struct
 {
 	const char *name;
-	RfAuditColumn column;
-}			fields[AUDIT_COLUMNS] = {
+	int			column;
+}			fields[] = {
 	{"id", AUDIT_ID},
 	{"key", AUDIT_KEY},
 	{"new", AUDIT_NEW},
@@ -35,6 +37,7 @@ static const struct
 	{"action", AUDIT_ACTION},
 	{"org_id", AUDIT_ORG_ID},
 	{"reason", AUDIT_REASON},
+	{"columns", COLUMNS_OF_TABLE},
 	{"user_id", AUDIT_USER_ID},
 	{"personal", AUDIT_PERSONAL},
 	{"relation", AUDIT_RELATION_ID},
@@ -71,24 +74,20 @@ put_number(RfJsonObject *object, int64 number)
 	rf_json_jsonb(object, JsonbValueToJsonb(&value));
 }
 
-/* The name of the record's table. */
-static void
-put_relation(RfJsonObject *object, Snapshot snapshot, int32 id)
+static RfShapeName *
+find_shape(Snapshot snapshot, int32 id)
 {
 	int			count;
 	RfShapeName *shapes = rf_seal_shapes(snapshot, &count);
 
 	for (int i = 0; i < count; i++)
 		if (shapes[i].id == id)
-		{
-			put_string(object, shapes[i].name);
-			return;
-		}
-	rf_json_null(object);
+			return &shapes[i];
+	return NULL;
 }
 
 static void
-put_value(RfJsonObject *object, RfAuditColumn column, Datum value)
+put_value(RfJsonObject *object, int column, Datum value)
 {
 	switch (column)
 	{
@@ -104,6 +103,7 @@ put_value(RfJsonObject *object, RfAuditColumn column, Datum value)
 			put_number(object, DatumGetInt64(value));
 			break;
 		case AUDIT_INCARNATION:
+		case AUDIT_RELATION_ID:
 			put_number(object, DatumGetInt32(value));
 			break;
 		case AUDIT_CLIENT_IP:
@@ -133,22 +133,28 @@ static void
 take_sought(void *arg, const Datum *values, const bool *nulls)
 {
 	Sought	   *sought = arg;
+	RfShapeName *shape = NULL;
 	StringInfoData buf;
 	RfJsonObject object;
 
+	if (!nulls[AUDIT_RELATION_ID])
+		shape = find_shape(sought->snapshot,
+						   DatumGetInt32(values[AUDIT_RELATION_ID]));
 	initStringInfo(&buf);
-	rf_json_begin(&object, &buf, AUDIT_COLUMNS);
-	for (int i = 0; i < AUDIT_COLUMNS; i++)
+	rf_json_begin(&object, &buf, lengthof(fields));
+	for (int i = 0; i < (int) lengthof(fields); i++)
 		rf_json_key(&object, fields[i].name, strlen(fields[i].name));
-	for (int i = 0; i < AUDIT_COLUMNS; i++)
+	for (int i = 0; i < (int) lengthof(fields); i++)
 	{
-		RfAuditColumn column = fields[i].column;
+		int			column = fields[i].column;
 
-		if (nulls[column])
+		if (column == COLUMNS_OF_TABLE && shape != NULL &&
+			shape->columns != NULL)
+			rf_json_jsonb(&object, shape->columns);
+		else if (column == COLUMNS_OF_TABLE || nulls[column])
 			rf_json_null(&object);
-		else if (column == AUDIT_RELATION_ID)
-			put_relation(&object, sought->snapshot,
-						 DatumGetInt32(values[column]));
+		else if (column == AUDIT_RELATION_ID && shape != NULL)
+			put_string(&object, shape->name);
 		else
 			put_value(&object, column, values[column]);
 	}

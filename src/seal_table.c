@@ -18,9 +18,12 @@
 #include "catalog/pg_type.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/uuid.h"
 
 #include "compat.h"
 #include "seal.h"
@@ -160,7 +163,10 @@ rf_bytea(const void *data, size_t len)
 	return PointerGetDatum(result);
 }
 
-/* A row with these columns, the others NULL. The types are the caller's care. */
+/*
+ * A row with these columns, the others NULL. The types are the caller's care.
+ * Throws 55000 if there is another that must not be NULL.
+ */
 HeapTuple
 rf_seal_tuple(Relation rel, int ncolumns, const char *const *columns,
 			  const Datum *values)
@@ -182,7 +188,85 @@ rf_seal_tuple(Relation rel, int ncolumns, const char *const *columns,
 		all[attno - 1] = values[i];
 		nulls[attno - 1] = false;
 	}
+	for (int i = 0; i < desc->natts; i++)
+		if (nulls[i] && TupleDescAttr(desc, i)->attnotnull &&
+			!TupleDescAttr(desc, i)->attisdropped)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column \"%s\" of table \"%s\" must not be NOT NULL",
+							NameStr(TupleDescAttr(desc, i)->attname),
+							RelationGetRelationName(rel))));
 	return heap_form_tuple(desc, all, nulls);
+}
+
+/*
+ * Makes sure that rows can be inserted as the catalogs' are: that way knows no
+ * expressions, predicates or exclusions. Throws 55000 otherwise.
+ */
+void
+rf_seal_insertable(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	ListCell   *lc;
+
+	foreach(lc, indexes)
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (!heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) ||
+			!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
+			index->rd_index->indisexclusion || !index->rd_index->indimmediate)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("index \"%s\" cannot be on table \"%s\"",
+							RelationGetRelationName(index),
+							RelationGetRelationName(rel)),
+					 errdetail("Indexes of the audit log's seal have columns alone."),
+					 errhint("Drop the index.")));
+		index_close(index, AccessShareLock);
+	}
+	list_free(indexes);
+}
+
+/*
+ * The last block, up to that one, that an organization has a part in, or 0; and
+ * the one before, as its row says.
+ */
+int64
+rf_org_last(Relation orgs, Snapshot snapshot, const RfUuid *org, int64 block,
+			int64 *previous)
+{
+	static const char *const columns[] = {"org_id", "block"};
+	Oid			index_oid = rf_seal_index(orgs, 2, columns);
+	Relation	index;
+	SysScanDesc scan;
+	ScanKeyData keys[2];
+	HeapTuple	tuple;
+	int64		result = 0;
+	bool		isnull;
+
+	if (!OidIsValid(index_oid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no index on (%s)",
+						RelationGetRelationName(orgs), "org_id, block")));
+	ScanKeyInit(&keys[0], rf_seal_column(orgs, "org_id", UUIDOID),
+				BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum((pg_uuid_t *) org));
+	ScanKeyInit(&keys[1], rf_seal_column(orgs, "block", INT8OID),
+				BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(block));
+	index = index_open(index_oid, AccessShareLock);
+	scan = systable_beginscan_ordered(orgs, index, snapshot, 2, keys);
+	tuple = systable_getnext_ordered(scan, BackwardScanDirection);
+	if (tuple != NULL)
+	{
+		result = rf_seal_int(orgs, tuple, "block", INT8OID, &isnull);
+		if (previous != NULL)
+			*previous = rf_seal_int(orgs, tuple, "previous", INT8OID, &isnull);
+	}
+	systable_endscan_ordered(scan);
+	index_close(index, AccessShareLock);
+	return result;
 }
 
 static int
@@ -194,13 +278,14 @@ compare_shapes(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The names in audit_relations, in the order of their ids. */
+/* Names and columns in audit_relations, in the order of their ids. */
 RfShapeName *
 rf_seal_shapes(Snapshot snapshot, int *count)
 {
 	Relation	rel = rf_seal_table("audit_relations", AccessShareLock);
 	AttrNumber	id = rf_seal_column(rel, "id", INT4OID);
 	AttrNumber	name = rf_seal_column(rel, "name", TEXTOID);
+	AttrNumber	columns = rf_seal_column(rel, "columns", JSONBOID);
 	TupleTableSlot *slot = table_slot_create(rel, NULL);
 	TableScanDesc scan = table_beginscan(rel, snapshot, 0, NULL);
 	int			size = 64;
@@ -211,8 +296,10 @@ rf_seal_shapes(Snapshot snapshot, int *count)
 	{
 		bool		no_id;
 		bool		no_name;
+		bool		no_columns;
 		Datum		id_value = slot_getattr(slot, id, &no_id);
 		Datum		name_value = slot_getattr(slot, name, &no_name);
+		Datum		columns_value = slot_getattr(slot, columns, &no_columns);
 		char	   *string;
 
 		if (no_id || no_name)
@@ -226,6 +313,8 @@ rf_seal_shapes(Snapshot snapshot, int *count)
 		shapes[*count].id = DatumGetInt32(id_value);
 		shapes[*count].name = string;
 		shapes[*count].len = strlen(string);
+		shapes[*count].columns = no_columns ? NULL :
+			DatumGetJsonbPCopy(columns_value);
 		(*count)++;
 	}
 	table_endscan(scan);

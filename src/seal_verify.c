@@ -51,6 +51,9 @@ typedef struct Chain
 	int64		newest;			/* number of the last block read, or 0 */
 	RfHash		newest_hash;
 	bool		newest_signed;	/* by a key that is known */
+	bool		pending;		/* its signature wasn't looked at yet: */
+	RfBlock		unchecked;
+	unsigned char header[RF_HEADER_BYTES];
 	int			room;			/* for blocks in the run */
 	int64		weight;			/* bytes that the run will take, roughly */
 	int64		tried;			/* numbers tried for blocks out of order */
@@ -158,6 +161,29 @@ true_number(Chain *chain, const RfBlock *block)
 }
 
 /*
+ * A signature costs as much as fifty records, and whoever signed a block signed
+ * all before it with it. So of an organization's part, which anybody of it may
+ * have verified as often as they like, only those are looked at that no block
+ * with the same key follows. "next" is the one after, if its header is good.
+ */
+static void
+settle_signature(Chain *chain, const RfBlock *next)
+{
+	const RfBlock *block = &chain->unchecked;
+
+	if (!chain->pending)
+		return;
+	chain->pending = false;
+	if (next == NULL || next->number != block->number + 1 ||
+		memcmp(&next->previous, &block->hash, RF_HASH_BYTES) != 0 ||
+		memcmp(&next->key_id, &block->key_id, RF_HASH_BYTES) != 0)
+		chain->newest_signed =
+			rf_verify_signature(chain->verify, block->number, &block->key_id,
+								chain->header, RF_HEADER_BYTES,
+								block->signature, "the block");
+}
+
+/*
  * A block by itself: columns, details, hash and signature. One that was sealed
  * under another number is looked at as that one from here on.
  */
@@ -167,10 +193,12 @@ verify_header(Chain *chain, RfBlock *block)
 	RfVerify   *verify = chain->verify;
 	unsigned char header[RF_HEADER_BYTES];
 	RfHash		hash;
+	bool		good;
 
-	chain->newest_signed = false;
 	if (block->broken != NULL)
 	{
+		settle_signature(chain, NULL);
+		chain->newest_signed = false;
 		rf_finding(verify, block->number, NULL, NULL, "block_altered",
 				   "column \"%s\" is damaged", block->broken);
 		return;
@@ -182,7 +210,17 @@ verify_header(Chain *chain, RfBlock *block)
 				   "incarnation, snapshot, records or nonce are not those that were sealed");
 	rf_block_header(block, header);
 	rf_digest(verify->digest, header, sizeof(header), &hash);
-	if (memcmp(&hash, &block->hash, RF_HASH_BYTES) != 0)
+	good = memcmp(&hash, &block->hash, RF_HASH_BYTES) == 0;
+	settle_signature(chain, good ? block : NULL);
+	if (good && verify->org != NULL)
+	{
+		chain->pending = true;
+		chain->unchecked = *block;
+		memcpy(chain->header, header, sizeof(header));
+		block->intact = block->details_good;
+		return;
+	}
+	if (!good)
 	{
 		int64		number = true_number(chain, block);
 
@@ -439,6 +477,7 @@ verify_blocks(Chain *chain, int64 last)
 	}
 	systable_endscan_ordered(scan);
 	index_close(index, AccessShareLock);
+	settle_signature(chain, NULL);
 	end_run(chain);
 }
 
@@ -463,6 +502,7 @@ ringfence_audit_verify(PG_FUNCTION_ARGS)
 									"ringfence audit verification",
 									ALLOCSET_DEFAULT_SIZES);
 	old = MemoryContextSwitchTo(context);
+	verify.outer = context;
 	verify.context = AllocSetContextCreate(context, "ringfence audit run",
 										   ALLOCSET_DEFAULT_SIZES);
 	verify.findings = result->setResult;

@@ -8,8 +8,8 @@
 PROOF is what audit_proof() gave, with the record in it; CHECKPOINT what
 audit_checkpoint() gave, now or at any time after the block. RECORD, if there is
 one, is taken instead of that in the proof: the columns of
-ringfence_data.audit_log, with "relation", the name in audit_relations, in place
-of relation_id. Prints what holds, and the public key that it rests on; exits
+ringfence_data.audit_log, with "relation" and "columns", those of audit_relations,
+in place of relation_id. Prints what holds, and the public key that it rests on; exits
 with 1 if anything does not. Nothing but SHA-256 of the standard library is used.
 
 Three things enter a leaf as only the server has them, and make a record
@@ -139,13 +139,21 @@ def microseconds(moment):
     return seconds * 1000000 + int((fraction or ".")[1:].ljust(6, "0"))
 
 
+def relation(r):
+    """The table's name and a hash of its columns, or the number of a shape that is not there."""
+    number = r.get("relation_id") if r.get("relation") is None else r["relation"]
+    if isinstance(number, Number):
+        return b"\xff\xff\xff\xfe" + u32(number)
+    return NULL if number is None else field(number) + sha256(canonical_json(r["columns"]))
+
+
 def canonical_record(r):
     def optional(name, form):
         return NULL if r.get(name) is None else field(form(r[name]))
     return b"".join([
         b"rfa1", uuid.UUID(r["org_id"]).bytes, uuid.UUID(r["id"]).bytes,
         u64(microseconds(r["recorded_at"])), u64(r["transaction_id"]), u32(r["incarnation"]),
-        field(r.get("relation")), field(r["operation"]), field(r["actor"]),
+        relation(r), field(r["operation"]), field(r["actor"]),
         optional("user_id", lambda v: uuid.UUID(v).bytes),
         *[field(r.get(name)) for name in (
             "login", "role", "action", "key", "request_id", "correlation_id", "client_ip", "user_agent", "reason")],
@@ -174,8 +182,8 @@ def root_from(leaf, index, count, path):
     return leaf
 
 
-def entry_of(org, block, records, root):
-    return sha256(b"\x00rfo1", uuid.UUID(org).bytes, u64(block), u64(records), root)
+def entry_of(org, block, previous, records, root):
+    return sha256(b"\x00rfo1", uuid.UUID(org).bytes, u64(block), u64(previous), u64(records), root)
 
 
 def header_of(block):
@@ -247,7 +255,7 @@ def check_proof(record, proof):
     block, path = proof["block"], [bytes.fromhex(p) for p in proof["path"]]
     key, leaf = bytes.fromhex(proof["public_key"]), bytes.fromhex(proof["leaf"])
     root = root_from(leaf, int(proof["index"]), int(proof["records"]), path)
-    entry = entry_of(proof["org_id"], block["number"], proof["records"], root)
+    entry = entry_of(proof["org_id"], block["number"], proof["previous_block"], proof["records"], root)
     block_root = root_from(entry, int(proof["entry_index"]), int(proof["entries"]),
                            [bytes.fromhex(p) for p in proof["entry_path"]])
     header = header_of(block)
@@ -275,7 +283,7 @@ def check_checkpoint(checkpoint, proof):
 VECTOR = """{
  "org_id": "0aaaaaaa-0000-7000-8000-00000000000a", "id": "01900000-0000-7000-8000-000000000001",
  "recorded_at": "2026-01-02T03:04:05.678+00:00", "transaction_id": 3, "incarnation": 1,
- "relation": "public.clients", "user_id": "aaaaaaaa-0000-4000-8000-00000000000a", "operation": "UPDATE",
+ "relation": "public.clients", "columns": {"1": "id", "2": "b"}, "user_id": "aaaaaaaa-0000-4000-8000-00000000000a", "operation": "UPDATE",
  "actor": "user", "login": "web", "role": "ringfence_member", "action": null, "key": "17",
  "request_id": "r-1", "correlation_id": null, "client_ip": "192.0.2.7", "user_agent": "curl/8.0",
  "reason": "Z\\u00fcrich", "old": {"b": 1.50, "note": null, "password": "[secret]"},
@@ -293,7 +301,7 @@ def main(arguments):
     if arguments == ["--vector"]:
         record = load(VECTOR)
         leaf = leaf_of(record)
-        entry = entry_of(record["org_id"], 1, 1, leaf)
+        entry = entry_of(record["org_id"], 1, 0, 1, leaf)
         print("record     ", canonical_record(record).hex())
         print("leaf       ", leaf.hex())
         print("node       ", sha256(b"\x01", leaf, leaf).hex())

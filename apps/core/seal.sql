@@ -44,6 +44,7 @@ CREATE TABLE ringfence_data.audit_block_orgs (
 	block bigint NOT NULL,
 	records bigint NOT NULL,
 	root bytea NOT NULL,
+	previous bigint NOT NULL DEFAULT 0,
 	PRIMARY KEY (org_id, block)
 );
 CREATE INDEX audit_block_orgs_block_idx ON ringfence_data.audit_block_orgs (block, org_id);
@@ -52,6 +53,7 @@ COMMENT ON COLUMN ringfence_data.audit_block_orgs.org_id IS
 	'the organization, or 00000000-0000-0000-0000-000000000000 for what belongs to none';
 COMMENT ON COLUMN ringfence_data.audit_block_orgs.block IS 'number of the block';
 COMMENT ON COLUMN ringfence_data.audit_block_orgs.records IS 'how many of its records the block covers';
+COMMENT ON COLUMN ringfence_data.audit_block_orgs.previous IS 'the block that it had a part in before; 0 if this is the first';
 COMMENT ON COLUMN ringfence_data.audit_block_orgs.root IS 'root of the tree over their leaves, in the order of their ids';
 
 CREATE TABLE ringfence_data.audit_leaves (
@@ -119,13 +121,13 @@ CREATE POLICY org_isolation ON ringfence_data.audit_block_orgs AS RESTRICTIVE FO
 CREATE POLICY select_for_owner_admin ON ringfence_data.audit_block_orgs AS PERMISSIVE FOR SELECT TO ringfence_member
 	USING (ringfence.has_role('owner', 'admin'));
 CREATE POLICY operator_read ON ringfence_data.audit_block_orgs AS PERMISSIVE FOR SELECT TO ringfence_operator
-	USING (ringfence.installed());
+	USING (ringfence.audit_reading());
 CREATE POLICY org_isolation ON ringfence_data.audit_leaves AS RESTRICTIVE FOR ALL TO PUBLIC
 	USING (org_id = ringfence.org_id()) WITH CHECK (org_id = ringfence.org_id());
 CREATE POLICY select_for_owner_admin ON ringfence_data.audit_leaves AS PERMISSIVE FOR SELECT TO ringfence_member
 	USING (ringfence.has_role('owner', 'admin'));
 CREATE POLICY operator_read ON ringfence_data.audit_leaves AS PERMISSIVE FOR SELECT TO ringfence_operator
-	USING (ringfence.installed());
+	USING (ringfence.audit_reading());
 GRANT SELECT ON ringfence_data.audit_block_orgs, ringfence_data.audit_leaves TO
 	ringfence_member, ringfence_operator, ringfence_jobs;
 
@@ -159,9 +161,10 @@ FROM unnest(ARRAY[
 	'ringfence_data.audit_keys', 'ringfence_data.audit_head'
 ]::regclass[]) AS t (rel);
 
--- What the organization at hand may have checked: 42501 for those who may not.
+-- What the organization at hand may have checked: 42501 for those who may not. An
+-- operator's checking is on record like their reading.
 CREATE FUNCTION ringfence_data.audited_org() RETURNS uuid
-LANGUAGE plpgsql STABLE PARALLEL SAFE
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
@@ -171,6 +174,7 @@ BEGIN
 		RAISE EXCEPTION 'permission denied for the audit log'
 			USING ERRCODE = 'insufficient_privilege', DETAIL = 'It takes one of the roles: owner, admin.';
 	END IF;
+	PERFORM ringfence.audit_reading();
 	RETURN ringfence.org_id();
 END
 $$;

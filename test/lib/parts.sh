@@ -263,7 +263,8 @@ part_coverage() {
 # On a server as test/bench/lib.sh would make it.
 part_bench() {
 	local script
-	printf '%s\n' 'shared_buffers = 1GB' 'max_wal_size = 4GB' 'autovacuum = off' >>"$data/postgresql.conf"
+	printf '%s\n' 'shared_buffers = 1GB' 'max_wal_size = 16GB' 'checkpoint_timeout = 1d' 'autovacuum = off' \
+		'fsync = on' 'full_page_writes = on' >>"$data/postgresql.conf"
 	restart_with installation server || return
 	for script in test/bench/*.sh; do
 		[ "$script" != test/bench/lib.sh ] || continue

@@ -2,14 +2,14 @@
 -- transaction; proofs and checkpoints hold; nobody writes the seal's tables, and
 -- a tenant sees and checks its own part of them alone.
 \ir include/tenants.sql
-SELECT plan(83);
+SELECT plan(90);
 
 -- A record's leaf is what test/verify_audit.py --vector computes.
 BEGIN;
 SET LOCAL session_replication_role = replica;
 SELECT ringfence.make_audit_partition('2026-01-02') \g /dev/null
 INSERT INTO ringfence_data.audit_relations (id, relation, name, columns)
-VALUES (100000, 'public.notes', 'public.clients', '{}');
+VALUES (100000, 'public.notes', 'public.clients', '{"1": "id", "2": "b"}');
 INSERT INTO ringfence_data.audit_log (
 	org_id, id, recorded_at, transaction_id, incarnation, relation_id, user_id, operation, actor, login, role, key,
 	request_id, client_ip, user_agent, reason, old, new, personal
@@ -28,7 +28,7 @@ SELECT is(
 	(SELECT encode(substr(l.leaves, strpos(encode(l.leaves, 'hex'), '01900000') / 2 + 17, 32), 'hex')
 	FROM ringfence_data.audit_leaves AS l
 	WHERE l.org_id = :'org_a' AND l.block = 1 AND l.part = 0),
-	'ca01d7fdb29330db8ddc713d99bf0810049f27236ee5765954878405d89fcea0', 'a leaf is that of the test vector');
+	'f1a192e0192be7c7c9c372668d4a532726defd9ad5e54821db9be3b8af9744d5', 'a leaf is that of the test vector');
 -- Its id is of another time than it is.
 SELECT results_eq($$SELECT v.block, v.record, v.problem, v.detail FROM ringfence.audit_verify() AS v$$,
 	$$VALUES (1::bigint, '01900000-0000-7000-8000-000000000001'::uuid, 'record_inserted',
@@ -216,6 +216,18 @@ SELECT results_eq($$SELECT * FROM planted()$$, $$VALUES (14::bigint, 'record_bac
 	'but remains a finding');
 ROLLBACK;
 
+-- An index that inserting past the executor can't keep is refused.
+CREATE INDEX seal_odd ON ringfence_data.audit_blocks ((encode(hash, 'hex')));
+UPDATE public.notes SET body = body || '?' WHERE org_id = :'org_b' AND body <> 'many';
+SELECT throws_ok('SELECT ringfence.audit_seal()', '55000', 'index "seal_odd" cannot be on table "audit_blocks"', 'an index over an expression is refused');
+DROP INDEX ringfence_data.seal_odd;
+CREATE INDEX seal_odd ON ringfence_data.audit_leaves (block) WHERE part > 0;
+SELECT throws_ok('SELECT ringfence.audit_seal()', '55000', 'index "seal_odd" cannot be on table "audit_leaves"', 'a partial one too');
+DROP INDEX ringfence_data.seal_odd;
+ALTER TABLE ringfence_data.audit_head ADD COLUMN note integer NOT NULL DEFAULT 1;
+SELECT throws_ok('SELECT ringfence.audit_seal()', '55000', 'column "note" of table "audit_head" must not be NOT NULL', 'and a column that must not be NULL');
+ALTER TABLE ringfence_data.audit_head DROP COLUMN note;
+SELECT is(ringfence.audit_seal(), 14::bigint, 'without them all is well');
 -- Proofs
 SELECT ok(
 	p.proof ->> 'org_id' = l.org_id::text AND p.proof ->> 'id' = l.id::text
@@ -224,7 +236,7 @@ SELECT ok(
 FROM (SELECT l.org_id, l.id FROM ringfence_data.audit_log AS l WHERE l.new ->> 'body' = 'many' ORDER BY l.id DESC LIMIT 1) AS l
 CROSS JOIN LATERAL ringfence.audit_proof(l.id) AS p (proof);
 SELECT is(
-	p.record, to_jsonb(l) - 'relation_id' || jsonb_build_object('relation', r.name,
+	p.record, to_jsonb(l) - 'relation_id' || jsonb_build_object('relation', r.name, 'columns', r.columns,
 		'recorded_at', (extract(epoch FROM l.recorded_at) * 1000000)::bigint, 'client_ip', l.client_ip::text),
 	'the record is in it')
 FROM (
@@ -277,14 +289,14 @@ SET LOCAL ROLE ringfence_member;
 SELECT results_eq($$SELECT DISTINCT o.org_id FROM ringfence_data.audit_block_orgs AS o$$, format('VALUES (%L::uuid)', :'org_a'),
 	'an owner sees their part of the blocks alone');
 SELECT results_eq($$SELECT DISTINCT l.org_id FROM ringfence_data.audit_leaves AS l$$, format('VALUES (%L::uuid)', :'org_a'), 'and their leaves');
-SELECT is((SELECT count(b.hash) FROM ringfence_data.audit_blocks AS b), 13::bigint, 'and the headers of all blocks');
+SELECT is((SELECT count(b.hash) FROM ringfence_data.audit_blocks AS b), 14::bigint, 'and the headers of all blocks');
 SELECT throws_ok($$SELECT b.records FROM ringfence_data.audit_blocks AS b$$, '42501', NULL, 'but not how much others did');
 SELECT is_empty($$SELECT * FROM ringfence_v1.audit_verify()$$, 'they check their part');
 SELECT is(ringfence_v1.audit_proof(current_setting('rf.own')::uuid) ->> 'org_id', :'org_a', 'they get proofs of their records');
 SELECT is(ringfence_v1.audit_proof(current_setting('rf.own')::uuid) -> 'record' ->> 'id', current_setting('rf.own'), 'with the record');
 SELECT throws_ok($$SELECT ringfence_v1.audit_proof(current_setting('rf.other')::uuid)$$, 'PT404', 'there is no sealed record of that id', 'of another''s there is none');
 SELECT throws_ok($$SELECT ringfence_v1.audit_proof(ringfence.uuid7())$$, 'PT404', 'there is no sealed record of that id', 'as of one that is unknown');
-SELECT is((ringfence_v1.audit_checkpoint() ->> 'number')::int, 13, 'they get checkpoints');
+SELECT is((ringfence_v1.audit_checkpoint() ->> 'number')::int, 14, 'they get checkpoints');
 SELECT throws_ok($$SELECT * FROM ringfence.audit_verify()$$, '42501', NULL, 'but may not check the others'' part');
 COMMIT;
 BEGIN;
@@ -292,5 +304,19 @@ SELECT ringfence.set_context(:'org_a', :'user_a', ARRAY['staff'], '{}') \g /dev/
 SET LOCAL ROLE ringfence_member;
 SELECT is_empty($$SELECT b.hash FROM ringfence_data.audit_blocks AS b$$, 'a member without those roles sees no block');
 COMMIT;
+
+-- An operator's checking is on record.
+SET SESSION AUTHORIZATION regress_operator;
+BEGIN READ ONLY;
+SELECT ringfence.enter_org(:'org_a', 'ticket 8') \g /dev/null
+SELECT is_empty($$SELECT * FROM ringfence_v1.audit_verify()$$, 'an operator checks the organization that they entered');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT ringfence.enter_org(:'org_a', 'ticket 9') \g /dev/null
+SELECT ok(count(*) > 0, 'and reads its leaves') FROM ringfence_data.audit_leaves AS l;
+ROLLBACK;
+RESET SESSION AUTHORIZATION;
+SELECT results_eq(format($$SELECT jsonb_build_array(l.login, l.reason) FROM ringfence_data.audit_log AS l WHERE l.org_id = %L AND l.action = 'audit.read' ORDER BY l.recorded_at$$, :'org_a'),
+	$$VALUES ('["regress_operator", "ticket 8"]'::jsonb), ('["regress_operator", "ticket 9"]')$$, 'both are on record');
 
 SELECT * FROM finish();

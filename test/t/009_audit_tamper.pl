@@ -127,6 +127,14 @@ for my $change (
 find_some("UPDATE ringfence_data.audit_relations SET name = 'public.others' WHERE name = 'public.notes'",
 	qr/^2 A \S+ record_altered\n(.*\n)+5 B \S+ record_altered$/, 'a table was renamed in the records');
 
+find_some("UPDATE ringfence_data.audit_relations SET columns = '{}' WHERE name = 'public.notes'",
+	qr/^2 A \S+ record_altered\n(.*\n)+5 B \S+ record_altered$/, "a table's columns were changed in the records");
+finds("INSERT INTO ringfence_data.audit_relations (id, relation, name, columns) SELECT 777, relation, name, columns || '{\"9\": \"x\"}'
+	FROM ringfence_data.audit_relations WHERE id = (SELECT relation_id FROM ringfence_data.audit_log WHERE id = '$r31');
+	UPDATE ringfence_data.audit_log SET relation_id = 777 WHERE id = '$r31'", "3 A $r31 record_altered", 'a record was given another shape of its table');
+finds("ALTER TABLE ringfence_data.audit_log DROP CONSTRAINT audit_log_relation_id_check; UPDATE ringfence_data.audit_log SET relation_id = CASE id WHEN '$r31' THEN 424242 END WHERE id IN ('$r31', '$r32')",
+	"3 A $r31 record_altered\n3 A $r32 record_altered", 'or of none');
+
 # Blocks
 finds('DELETE FROM ringfence_data.audit_blocks WHERE number = 5', '5 block_missing', 'the newest block was deleted');
 finds("DELETE FROM ringfence_data.audit_blocks WHERE number > 3; DELETE FROM ringfence_data.audit_block_orgs WHERE block > 3;
@@ -161,6 +169,15 @@ finds("UPDATE ringfence_data.audit_blocks SET sealed_at = sealed_at - interval '
 	"3 signature_invalid\n4 signature_invalid\n5 signature_invalid\nsignature_invalid", 'a block was rewritten, and all after it hashed again');
 finds("UPDATE ringfence_data.audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 3",
 	"3 block_altered\n3 signature_invalid", 'a block was rewritten');
+# An organization's check looks at those signatures that no later one covers.
+finds("UPDATE ringfence_data.audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 3; $rehash",
+	"5 signature_invalid\nsignature_invalid", 'as an organization finds it', "org => '$A'");
+finds("UPDATE ringfence_data.audit_blocks SET sealed_at = sealed_at - interval '1 day' WHERE number = 3",
+	"3 block_altered\n3 signature_invalid", 'a block was rewritten, as an organization finds it', "org => '$A'");
+finds('UPDATE ringfence_data.audit_blocks SET signature = hash || hash WHERE number = 5', '5 signature_invalid', 'the newest signature was changed', "org => '$A'");
+finds('UPDATE ringfence_data.audit_blocks SET signature = hash || hash WHERE number = 3', '3 signature_invalid', 'an old signature was changed');
+find_some("UPDATE ringfence_data.audit_blocks SET previous = root, hash = sha256('rfb1'::bytea || int8send(number) || int8send((extract(epoch FROM sealed_at) * 1000000)::bigint)
+	|| root || root || details || key_id) WHERE number = 4", qr/4 signature_invalid/, 'a link was changed', "org => '$A'");
 
 # Leaf lists and organizations
 my $leaf = 'set_byte(leaves, 20, 255 - get_byte(leaves, 20))';
@@ -172,7 +189,9 @@ finds("UPDATE ringfence_data.audit_block_orgs SET records = 3 WHERE block = 3 AN
 finds("DELETE FROM ringfence_data.audit_block_orgs WHERE block = 3 AND org_id = '$A'", '3 A org_altered', "an organization's row was deleted");
 my $remove = "DELETE FROM ringfence_data.audit_block_orgs WHERE block = 3 AND org_id = '$B'; DELETE FROM ringfence_data.audit_leaves WHERE block = 3 AND org_id = '$B'";
 finds($remove, '3 B leaves_altered' . "\n" . '3 B org_altered', 'a list and a row were deleted');
-finds("$remove; DELETE FROM ringfence_data.audit_log WHERE id = '" . record(30) . q{'}, '3 org_missing', 'all of an organization was removed from a block');
+finds("$remove; DELETE FROM ringfence_data.audit_log WHERE id = '" . record(30) . q{'}, "3 org_missing\n3 B org_missing", 'all of an organization was removed from a block');
+finds("$remove; DELETE FROM ringfence_data.audit_log WHERE id = '" . record(30) . q{'}, '3 B org_missing', 'which the organization itself finds', "org => '$B'");
+finds("UPDATE ringfence_data.audit_block_orgs SET previous = 2 WHERE block = 4 AND org_id = '$B'", '4 B org_altered', 'the chain of an organization was changed');
 finds("UPDATE ringfence_data.audit_blocks SET entries = set_byte(entries, 0, 255 - get_byte(entries, 0)) WHERE number = 3", '3 block_altered', 'the list of entries was changed');
 
 # Keys and the head
@@ -218,6 +237,7 @@ for my $column (split ' ', $node->safe_psql('app', q{
 		my $open = $value ne 'NULL' ? '' : $name eq 'number' && $table eq 'audit_blocks' || $name =~ /^(block|org_id|part|key_id)$/ && $table ne 'audit_blocks' && $table ne 'audit_head'
 		  ? "ALTER TABLE ringfence_data.$table DROP CONSTRAINT ${table}_pkey; ALTER TABLE ringfence_data.$table ALTER $name DROP NOT NULL;"
 		  : "ALTER TABLE ringfence_data.$table ALTER $name DROP NOT NULL;";
+		$open .= "CREATE INDEX ON ringfence_data.$table (org_id, block);" if $open =~ /pkey/ && $table eq 'audit_block_orgs';
 		$open .= "CREATE INDEX ON ringfence_data.$table (number);" if $open =~ /pkey/ && $table eq 'audit_blocks';
 		$open .= 'ALTER TABLE ringfence_data.audit_blocks DROP CONSTRAINT audit_blocks_number_check;' if $table eq 'audit_blocks' && $name eq 'number';
 		find_some("$open UPDATE ringfence_data.$table SET $name = $value WHERE $where", qr/^(?!error)\S+/, "$table.$name is $value");
@@ -318,7 +338,7 @@ SKIP:
 {
 	skip 'no python3', 12 if system('python3 --version >/dev/null 2>&1') != 0;
 	my $id = record(42);
-	my $export = "SELECT to_jsonb(l) || jsonb_build_object('relation', r.name) FROM ringfence_data.audit_log AS l
+	my $export = "SELECT to_jsonb(l) || jsonb_build_object('relation', r.name, 'columns', r.columns) FROM ringfence_data.audit_log AS l
 		LEFT JOIN ringfence_data.audit_relations AS r ON r.id = l.relation_id WHERE l.id = '$id'";
 	my $proof = "ringfence.audit_proof('$id')";
 	my %files = (
@@ -337,7 +357,7 @@ SKIP:
 	command_fails([ @verify, "$dir/forged_in_proof.json" ], 'nor one that was changed in the proof');
 	command_fails([ @verify, "$dir/gone.json" ], 'nor none');
 	command_fails([ @verify, "$dir/record.json", "$dir/forged_proof.json" ], 'nor another proof');
-	command_like([ @verify, '--vector' ], qr/^leaf +ca01d7fdb29330db8ddc713d99bf0810049f27236ee5765954878405d89fcea0$/m, 'the test vector');
+	command_like([ @verify, '--vector' ], qr/^leaf +f1a192e0192be7c7c9c372668d4a532726defd9ad5e54821db9be3b8af9744d5$/m, 'the test vector');
 
 	# All that a record may hold: numbers as they are written, long ones, and what
 	# is said of what only the server can compute.
@@ -389,7 +409,8 @@ is($node->safe_psql('other', q~
 	SELECT count(*) FROM ringfence_data.audit_log AS l, ringfence_data.audit_leaves AS a
 	WHERE l.key IN ('Zürich', chr(129)) AND position(uuid_send(l.id) || sha256('\x00'::bytea || 'rfa1' || uuid_send(l.org_id) || uuid_send(l.id)
 		|| int8send((extract(epoch FROM l.recorded_at) * 1000000)::bigint) || int8send(l.transaction_id) || int4send(l.incarnation)
-		|| int4send(12) || 'public.texts' || int4send(6) || 'INSERT' || int4send(6) || 'system' || '\xffffffff'
+		|| int4send(12) || 'public.texts' || sha256('{'::bytea || int4send(2) || int4send(1) || '1' || '"' || int4send(2) || 'id' || int4send(1) || '2' || '"' || int4send(1) || 'v')
+		|| int4send(6) || 'INSERT' || int4send(6) || 'system' || '\xffffffff'
 		|| int4send(octet_length(l.login)) || l.login::bytea || int4send(octet_length(l.role)) || l.role::bytea || '\xffffffff'
 		|| CASE WHEN l.key = chr(129) THEN '\x80000001'::bytea || '\x81' ELSE int4send(7) || convert_to(l.key, 'UTF8') END
 		|| decode(repeat('ffffffff', 6), 'hex')
