@@ -10,7 +10,8 @@
  * - The transaction had a number by then, in one of the servers that the
  *   database has lived in.
  * - A transaction that has its number only since a block's snapshot was taken
- *   is dated after it, as far as the server's clock goes right.
+ *   is dated after it, and one that the block covers before it, as far as the
+ *   server's clock goes right.
  *
  * A record is named once: where it differs from what was sealed, that is said
  * instead.
@@ -39,11 +40,12 @@ typedef enum Suspicion
 	NO_INCARNATION,				/* written in a server that there never was */
 	NO_TRANSACTION,				/* by a transaction that there is not yet */
 	BACKDATED,					/* before its transaction could begin */
+	POSTDATED,					/* after it was sealed, or after now */
 } Suspicion;
 
 typedef struct Suspect
 {
-	RfUuid		id;
+	RfUuid		id;				/* first: see compare_suspects() */
 	RfUuid		org;
 	int64		block;			/* or 0, if none covers it */
 	Suspicion	suspicion;
@@ -54,6 +56,7 @@ struct RfSuspects
 {
 	bool		whole;			/* records outside all blocks too */
 	RfBlock		newest;			/* of the chain; only for those */
+	TimestampTz now;
 	uint64		next_xid;
 	uint32		here;			/* the incarnation that it counts in, or 0 */
 	uint32	   *incarnations;
@@ -118,6 +121,7 @@ rf_suspects_begin(RfVerify *verify, Relation blocks, bool whole)
 		rf_block_signed(verify->digest, newest,
 						rf_keys_find(verify->keys, verify->nkeys,
 									 &newest->key_id));
+	suspects->now = GetCurrentTimestamp();
 	/* No record that the snapshot shows is of a later transaction. */
 	suspects->next_xid = U64FromFullTransactionId(ReadNextFullTransactionId());
 	read_incarnations(suspects, verify->snapshot);
@@ -227,16 +231,20 @@ rf_suspects_look(RfVerify *verify, const RfPlacing *record, int place)
 		if (before != NULL &&
 			record->recorded_at < before->sealed_at - CLOCK_SLACK)
 			suspicion = BACKDATED;
+		else if (record->recorded_at > CLOCK_SLACK +
+				 (place >= 0 && verify->blocks[place].intact ?
+				  verify->blocks[place].sealed_at : suspects->now))
+			suspicion = POSTDATED;
 	}
 	if (unlikely(suspicion != NO_SUSPICION))
 		add_suspect(verify, record, place, suspicion);
 }
 
+/* By id, which comes first; the key may be an id alone. */
 static int
 compare_suspects(const void *a, const void *b)
 {
-	return memcmp(&((const Suspect *) a)->id, &((const Suspect *) b)->id,
-				  RF_UUID_BYTES);
+	return memcmp(a, b, RF_UUID_BYTES);
 }
 
 /* Orders them, so that rf_suspects_named() finds them. */
@@ -271,6 +279,7 @@ rf_suspects_report(RfVerify *verify)
 		[NO_INCARNATION] = "it is of an incarnation that there never was, so that no block will cover it",
 		[NO_TRANSACTION] = "it is of a transaction that has not begun yet, so that no block covers it",
 		[BACKDATED] = "it is dated before its transaction can have begun, or the clock went back",
+		[POSTDATED] = "it is dated after it was there, or the clock went back",
 	};
 	RfSuspects *suspects = verify->suspects;
 
@@ -281,6 +290,7 @@ rf_suspects_report(RfVerify *verify)
 		if (!suspect->named)
 			rf_finding(verify, suspect->block, &suspect->org, &suspect->id,
 					   suspect->suspicion == BACKDATED ? "record_backdated" :
+					   suspect->suspicion == POSTDATED ? "record_postdated" :
 					   "record_inserted", "%s", details[suspect->suspicion]);
 	}
 	suspects->list = NULL;

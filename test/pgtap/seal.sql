@@ -2,7 +2,7 @@
 -- transaction; proofs and checkpoints hold; nobody writes the seal's tables, and
 -- a tenant sees and checks its own part of them alone.
 \ir include/tenants.sql
-SELECT plan(90);
+SELECT plan(95);
 
 -- A record's leaf is what test/verify_audit.py --vector computes.
 BEGIN;
@@ -215,6 +215,17 @@ SELECT is(ringfence.audit_seal(), 14::bigint, 'is sealed');
 SELECT results_eq($$SELECT * FROM planted()$$, $$VALUES (14::bigint, 'record_backdated', 'it is dated before its transaction can have begun, or the clock went back')$$,
 	'but remains a finding');
 ROLLBACK;
+BEGIN;
+SELECT plant(:'org_a', '{}', NULL, id_of(now() + interval '9 minutes'), xid => :xid) \g /dev/null
+SELECT is_empty($$SELECT * FROM ringfence.audit_verify()$$, 'a little into the future is the clock');
+SELECT ringfence.make_audit_partition(now() + interval '11 minutes') \g /dev/null
+SELECT plant(:'org_a', '{}', NULL, id_of(now() + interval '11 minutes'), xid => :xid) \g /dev/null
+SELECT results_eq($$SELECT * FROM planted()$$, $$VALUES (NULL::bigint, 'record_postdated', 'it is dated after it was there, or the clock went back')$$,
+	'more is not');
+SELECT is(ringfence.audit_seal(), 14::bigint, 'sealed');
+SELECT results_eq($$SELECT * FROM planted()$$, $$VALUES (14::bigint, 'record_postdated', 'it is dated after it was there, or the clock went back')$$,
+	'it remains a finding too');
+ROLLBACK;
 
 -- An index that inserting past the executor can't keep is refused.
 CREATE INDEX seal_odd ON ringfence_data.audit_blocks ((encode(hash, 'hex')));
@@ -228,6 +239,13 @@ ALTER TABLE ringfence_data.audit_head ADD COLUMN note integer NOT NULL DEFAULT 1
 SELECT throws_ok('SELECT ringfence.audit_seal()', '55000', 'column "note" of table "audit_head" must not be NOT NULL', 'and a column that must not be NULL');
 ALTER TABLE ringfence_data.audit_head DROP COLUMN note;
 SELECT is(ringfence.audit_seal(), 14::bigint, 'without them all is well');
+-- Nor do partitions that can't be made keep a block from being sealed.
+UPDATE public.notes SET body = body || '?' WHERE org_id = :'org_b' AND body <> 'many';
+BEGIN;
+ALTER FUNCTION ringfence.make_audit_partitions(integer) RENAME TO missing;
+SET LOCAL client_min_messages = error;
+SELECT is(ringfence.audit_seal(), 15::bigint, 'a block is sealed though partitions can''t be made');
+ROLLBACK;
 -- Proofs
 SELECT ok(
 	p.proof ->> 'org_id' = l.org_id::text AND p.proof ->> 'id' = l.id::text
