@@ -50,6 +50,12 @@ typedef enum RfAuditColumn
 	AUDIT_COLUMNS,
 } RfAuditColumn;
 
+typedef struct RfAuditColumnDef
+{
+	const char *name;
+	Oid			type;
+} RfAuditColumnDef;
+
 typedef enum RfAuditOperation
 {
 	OPERATION_INSERT,
@@ -191,6 +197,7 @@ extern void rf_audit_origin_init(void);
 extern void rf_audit_incarnation_init(void);
 
 /* audit_partition.c */
+extern const RfAuditColumnDef rf_audit_columns[AUDIT_COLUMNS];
 extern HeapTuple rf_audit_form(RfAuditRecord *record);
 extern void rf_audit_deform(HeapTuple tuple, RfAuditRecord *record);
 extern int	rf_audit_insert(HeapTuple *tuples, const TimestampTz *times,

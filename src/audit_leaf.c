@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "utils/builtins.h"
 #include "utils/inet.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"

@@ -21,7 +21,6 @@
 #include "utils/uuid.h"
 
 #include "audit.h"
-#include "compat.h"
 
 #define MAX_AGENT 256
 #define TRACE_ID 32				/* hexadecimal digits, after "00-" */

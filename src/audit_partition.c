@@ -36,11 +36,8 @@
 #define AUDIT_LOG "audit_log"
 #define MAX_ATTEMPTS 10			/* see audit_plan.c */
 
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			log_columns[AUDIT_COLUMNS] = {
+/* The columns of audit_log. */
+const RfAuditColumnDef rf_audit_columns[AUDIT_COLUMNS] = {
 	[AUDIT_ORG_ID] = {"org_id", UUIDOID},
 	[AUDIT_ID] = {"id", UUIDOID},
 	[AUDIT_RECORDED_AT] = {"recorded_at", TIMESTAMPTZOID},
@@ -98,8 +95,8 @@ make_record_desc(void)
 	TupleDesc	desc = CreateTemplateTupleDesc(AUDIT_COLUMNS);
 
 	for (int i = 0; i < AUDIT_COLUMNS; i++)
-		TupleDescInitEntry(desc, i + 1, log_columns[i].name,
-						   log_columns[i].type, -1, 0);
+		TupleDescInitEntry(desc, i + 1, rf_audit_columns[i].name,
+						   rf_audit_columns[i].type, -1, 0);
 	record_desc = desc;
 	MemoryContextSwitchTo(old);
 }
@@ -215,8 +212,8 @@ know_columns(TupleDesc desc)
 
 		partition.sources[i] = -1;
 		for (int k = 0; k < AUDIT_COLUMNS && !att->attisdropped; k++)
-			if (att->atttypid == log_columns[k].type &&
-				strcmp(NameStr(att->attname), log_columns[k].name) == 0)
+			if (att->atttypid == rf_audit_columns[k].type &&
+				strcmp(NameStr(att->attname), rf_audit_columns[k].name) == 0)
 			{
 				partition.sources[i] = k;
 				found++;

@@ -22,7 +22,6 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
-#include "compat.h"
 
 PG_FUNCTION_INFO_V1(ringfence_audit_shape);
 

@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include "mb/pg_wchar.h"
-#include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"

@@ -12,7 +12,6 @@
 #include "catalog/pg_namespace.h"
 #include "mb/pg_wchar.h"
 
-#include "compat.h"
 #include "leaf.h"
 
 #define RAW_TEXT 0x80000000		/* in a length: the bytes aren't UTF-8 */

@@ -13,7 +13,6 @@
 
 #include <openssl/evp.h>
 
-#include "compat.h"
 #include "seal.h"
 
 struct RfDigest

@@ -10,13 +10,11 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "catalog/pg_type.h"
-#include "port/pg_bswap.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/rel.h"
 
-#include "compat.h"
 #include "seal.h"
 
 #define CHECKPOINT_VERSION 1

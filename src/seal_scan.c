@@ -28,7 +28,6 @@
 #include "nodes/tidbitmap.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -40,34 +39,6 @@
 #include "seal.h"
 
 #define LOG_TABLE "audit_log"
-
-static const struct
-{
-	const char *name;
-	Oid			type;
-}			log_columns[AUDIT_COLUMNS] = {
-	[AUDIT_ORG_ID] = {"org_id", UUIDOID},
-	[AUDIT_ID] = {"id", UUIDOID},
-	[AUDIT_RECORDED_AT] = {"recorded_at", TIMESTAMPTZOID},
-	[AUDIT_TRANSACTION_ID] = {"transaction_id", INT8OID},
-	[AUDIT_INCARNATION] = {"incarnation", INT4OID},
-	[AUDIT_RELATION_ID] = {"relation_id", INT4OID},
-	[AUDIT_USER_ID] = {"user_id", UUIDOID},
-	[AUDIT_OPERATION] = {"operation", TEXTOID},
-	[AUDIT_ACTOR] = {"actor", TEXTOID},
-	[AUDIT_LOGIN] = {"login", TEXTOID},
-	[AUDIT_ROLE] = {"role", TEXTOID},
-	[AUDIT_ACTION] = {"action", TEXTOID},
-	[AUDIT_KEY] = {"key", TEXTOID},
-	[AUDIT_REQUEST_ID] = {"request_id", TEXTOID},
-	[AUDIT_CORRELATION_ID] = {"correlation_id", TEXTOID},
-	[AUDIT_CLIENT_IP] = {"client_ip", INETOID},
-	[AUDIT_USER_AGENT] = {"user_agent", TEXTOID},
-	[AUDIT_REASON] = {"reason", TEXTOID},
-	[AUDIT_OLD] = {"old", JSONBOID},
-	[AUDIT_NEW] = {"new", JSONBOID},
-	[AUDIT_PERSONAL] = {"personal", JSONBOID},
-};
 
 /* One partition being read. */
 typedef struct LogScan
@@ -310,8 +281,8 @@ scan_partition(RfLogQuery *query, Relation rel)
 	scan.placing = 0;
 	for (int i = 0; i < AUDIT_COLUMNS; i++)
 	{
-		scan.attnos[i] = rf_seal_column(rel, log_columns[i].name,
-										log_columns[i].type);
+		scan.attnos[i] = rf_seal_column(rel, rf_audit_columns[i].name,
+										rf_audit_columns[i].type);
 		if (i <= AUDIT_INCARNATION)
 			scan.placing = Max(scan.placing, scan.attnos[i]);
 	}

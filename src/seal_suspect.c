@@ -24,11 +24,9 @@
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "seal.h"
 
 #define CLOCK_SLACK (10 * USECS_PER_MINUTE)

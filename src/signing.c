@@ -23,7 +23,6 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
-#include "compat.h"
 #include "seal.h"
 
 #define MAX_KEY_FILE 16384
