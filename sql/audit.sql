@@ -713,6 +713,14 @@ GRANT EXECUTE ON FUNCTION ringfence.history(regclass, text)
 COMMENT ON FUNCTION ringfence.history(regclass, text) IS
 	'the records of a row, oldest first, as far as the caller may read them: through renames of the table and of its columns, which have their names of now; the key is as in the audit log: one column''s text, or several as a JSON array, without org_id';
 
+CREATE FUNCTION ringfence.audit_secret_name(name text) RETURNS boolean
+LANGUAGE c STABLE PARALLEL SAFE STRICT
+AS 'MODULE_PATHNAME', 'ringfence_audit_secret_name';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_secret_name(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_secret_name(text) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.audit_secret_name(text) IS
+	'whether a name tells of a secret, by ringfence_data.secret_names; for audit_secret_columns()';
+
 CREATE FUNCTION ringfence.audit_secret_columns(rel regclass) RETURNS name[]
 LANGUAGE sql STABLE PARALLEL SAFE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -726,10 +734,7 @@ AS $$
 		WHERE c.column_name = a.attname AND rel IN (SELECT w.child FROM ringfence.with_children(c.relation) AS w)
 	) AS l
 	WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped
-		AND (l.secret OR (NOT l.plain AND EXISTS (
-			SELECT FROM ringfence_data.secret_names AS s
-			WHERE regexp_replace(lower(a.attname), '[^a-z0-9]', '', 'g') LIKE '%' || s.pattern || '%'
-		)))
+		AND (l.secret OR (NOT l.plain AND ringfence.audit_secret_name(a.attname::text)))
 $$;
 ALTER FUNCTION ringfence.audit_secret_columns(regclass) OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.audit_secret_columns(regclass) FROM PUBLIC;

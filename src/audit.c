@@ -57,7 +57,7 @@ typedef struct Buffers
 {
 	StringInfoData old;
 	StringInfoData new;
-}			Buffers;
+} Buffers;
 
 /*
  * "busy" while a record is put together: a cast to json may run a statement that
@@ -210,14 +210,6 @@ set_jsonb(RfAuditRecord *record, RfAuditColumn column, Jsonb *value)
 		record->values[column] = JsonbPGetDatum(value);
 }
 
-static void
-set_text(RfAuditRecord *record, RfAuditColumn column, const char *value)
-{
-	record->nulls[column] = value == NULL;
-	if (value != NULL)
-		record->values[column] = CStringGetTextDatum(value);
-}
-
 /* Throws, since a table of the audit log isn't there. */
 void
 rf_audit_missing(void)
@@ -232,10 +224,9 @@ rf_audit_missing(void)
 AttrNumber
 rf_audit_column(Relation rel, const char *name, Oid type)
 {
-	AttrNumber	attno = get_attnum(RelationGetRelid(rel), name);
+	AttrNumber	attno = rf_directory_column(rel, name, type);
 
-	if (attno <= 0 ||
-		TupleDescAttr(RelationGetDescr(rel), attno - 1)->atttypid != type)
+	if (attno == InvalidAttrNumber)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("column \"%s\" of table \"%s\" is not as app \"core\" made it",
@@ -252,10 +243,8 @@ rf_audit_begin(RfAuditRecord *record, RfAuditOperation operation)
 {
 	memset(record->nulls, true, sizeof(record->nulls));
 	rf_audit_origin(record);
-	record->values[AUDIT_OPERATION] = operations[operation];
-	record->nulls[AUDIT_OPERATION] = false;
-	record->values[AUDIT_ORG_ID] = UUIDPGetDatum((pg_uuid_t *) &no_org);
-	record->nulls[AUDIT_ORG_ID] = false;
+	rf_audit_set(record, AUDIT_OPERATION, operations[operation]);
+	rf_audit_set(record, AUDIT_ORG_ID, UUIDPGetDatum((pg_uuid_t *) &no_org));
 }
 
 /* --- A row's record --- */
@@ -313,7 +302,7 @@ trim(StringInfo buf)
 /* Puts together the record of a change and adds it. */
 static void
 write_change(RfAuditPlan *plan, RfAuditRecord *record, TupleTableSlot *old,
-			 TupleTableSlot *new, Buffers * buffers)
+			 TupleTableSlot *new, Buffers *buffers)
 {
 	Size		limit = value_limit(plan, old, new);
 	Jsonb	   *personal_new;
@@ -348,10 +337,9 @@ record_change(RfAuditPlan *plan, Relation rel, RfAuditOperation operation,
 	if (plan->org_attno != InvalidAttrNumber &&
 		!present->tts_isnull[plan->org_attno - 1])
 		record.values[AUDIT_ORG_ID] = present->tts_values[plan->org_attno - 1];
-	record.values[AUDIT_RELATION_ID] = Int32GetDatum(plan->relation_id);
-	record.nulls[AUDIT_RELATION_ID] = false;
+	rf_audit_set(&record, AUDIT_RELATION_ID, Int32GetDatum(plan->relation_id));
 	if (plan->nkeys > 0)
-		set_text(&record, AUDIT_KEY, key_text(plan, present));
+		rf_audit_set_text(&record, AUDIT_KEY, key_text(plan, present));
 
 	if (work.busy)
 	{
@@ -405,8 +393,7 @@ record_truncate(RfAuditPlan *plan, Relation rel)
 
 	rf_audit_begin(&record, OPERATION_TRUNCATE);
 	check_reason(plan, &record, rel);
-	record.values[AUDIT_RELATION_ID] = Int32GetDatum(plan->relation_id);
-	record.nulls[AUDIT_RELATION_ID] = false;
+	rf_audit_set(&record, AUDIT_RELATION_ID, Int32GetDatum(plan->relation_id));
 	rf_audit_append(&record);
 }
 

@@ -11,6 +11,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
+#include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/relcache.h"
 
@@ -72,6 +73,23 @@ typedef struct RfAuditRecord
 	Datum		values[AUDIT_COLUMNS];
 	bool		nulls[AUDIT_COLUMNS];
 } RfAuditRecord;
+
+static inline void
+rf_audit_set(RfAuditRecord *record, RfAuditColumn column, Datum value)
+{
+	record->values[column] = value;
+	record->nulls[column] = false;
+}
+
+/* Sets a column to a text, or to NULL for NULL. */
+static inline void
+rf_audit_set_text(RfAuditRecord *record, RfAuditColumn column,
+				  const char *value)
+{
+	record->nulls[column] = value == NULL;
+	if (value != NULL)
+		record->values[column] = CStringGetTextDatum(value);
+}
 
 /* How a column's value becomes jsonb. */
 typedef enum RfAuditKind

@@ -187,13 +187,6 @@ limited_text(FunctionCallInfo fcinfo, int argument, int limit, const char *what)
 	return CStringGetTextDatum(rf_audit_printable(value));
 }
 
-static void
-set(RfAuditRecord *record, RfAuditColumn column, Datum value)
-{
-	record->values[column] = value;
-	record->nulls[column] = false;
-}
-
 /*
  * audit_event(action text, subject text, details jsonb, reason text, org uuid,
  * apart boolean) returns the record's id.
@@ -208,16 +201,16 @@ ringfence_audit_event(PG_FUNCTION_ARGS)
 
 	check_org(org);
 	rf_audit_begin(&record, OPERATION_EVENT);
-	set(&record, AUDIT_ACTION, CStringGetTextDatum(action_name(fcinfo)));
+	rf_audit_set_text(&record, AUDIT_ACTION, action_name(fcinfo));
 	if (org != NULL)
-		set(&record, AUDIT_ORG_ID, PG_GETARG_DATUM(4));
+		rf_audit_set(&record, AUDIT_ORG_ID, PG_GETARG_DATUM(4));
 	if (!PG_ARGISNULL(1))
-		set(&record, AUDIT_KEY, limited_text(fcinfo, 1, MAX_SUBJECT, "subject"));
+		rf_audit_set(&record, AUDIT_KEY, limited_text(fcinfo, 1, MAX_SUBJECT, "subject"));
 	if (!PG_ARGISNULL(2))
-		set(&record, AUDIT_NEW, event_details(fcinfo));
+		rf_audit_set(&record, AUDIT_NEW, event_details(fcinfo));
 	if (!PG_ARGISNULL(3))
-		set(&record, AUDIT_REASON,
-			limited_text(fcinfo, 3, RF_MAX_REASON, "reason"));
+		rf_audit_set(&record, AUDIT_REASON,
+					 limited_text(fcinfo, 3, RF_MAX_REASON, "reason"));
 	*id = apart ? append_apart(&record) : rf_audit_append(&record);
 	PG_RETURN_UUID_P((pg_uuid_t *) id);
 }
@@ -239,8 +232,8 @@ ringfence_audit_reading(PG_FUNCTION_ARGS)
 		PG_RETURN_BOOL(true);
 
 	rf_audit_begin(&record, OPERATION_EVENT);
-	set(&record, AUDIT_ACTION, CStringGetTextDatum("audit.read"));
-	set(&record, AUDIT_ORG_ID, UUIDPGetDatum((pg_uuid_t *) &identity->org));
+	rf_audit_set_text(&record, AUDIT_ACTION, "audit.read");
+	rf_audit_set(&record, AUDIT_ORG_ID, UUIDPGetDatum((pg_uuid_t *) &identity->org));
 	(void) append_apart(&record);
 	reading.transaction = rf_context_transaction();
 	reading.generation = rf_context_generation();

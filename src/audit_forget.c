@@ -15,8 +15,6 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/valid.h"
-#include "catalog/pg_am.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -98,34 +96,14 @@ forget(Jsonb *personal)
 static Oid
 choose_index(Relation rel, int *nkeys)
 {
-	AttrNumber	wanted[] = {
-		get_attnum(RelationGetRelid(rel), "org_id"),
-		get_attnum(RelationGetRelid(rel), "relation_id"),
-		get_attnum(RelationGetRelid(rel), "key"),
-	};
-	Oid			result = InvalidOid;
-	ListCell   *lc;
+	static const char *const columns[] = {"org_id", "relation_id", "key"};
+	Oid			index_oid = rf_seal_index(rel, lengthof(columns), columns);
 
-	*nkeys = 0;
-	foreach(lc, RelationGetIndexList(rel))
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		int			n = 0;
-
-		while (index->rd_rel->relam == BTREE_AM_OID &&
-			   index->rd_index->indisvalid &&
-			   heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
-			   n < Min((int) lengthof(wanted), index->rd_index->indnkeyatts) &&
-			   index->rd_index->indkey.values[n] == wanted[n])
-			n++;
-		if (n > *nkeys)
-		{
-			result = lfirst_oid(lc);
-			*nkeys = n;
-		}
-		index_close(index, AccessShareLock);
-	}
-	return result;
+	*nkeys = lengthof(columns);
+	if (OidIsValid(index_oid))
+		return index_oid;
+	*nkeys = 1;
+	return rf_seal_index(rel, 1, columns);
 }
 
 /* Has a record values that can be forgotten? */
@@ -241,13 +219,11 @@ record_forgetting(RfAuditRecord *record, const RfUuid *org, const char *name,
 	appendStringInfo(&details, "{\"records\": " INT64_FORMAT ", \"relation\": ", count);
 	escape_json(&details, name);
 	appendStringInfoChar(&details, '}');
-	record->values[AUDIT_ACTION] = CStringGetTextDatum("audit.forgotten");
-	record->values[AUDIT_KEY] = PointerGetDatum(key);
-	record->values[AUDIT_NEW] = DirectFunctionCall1(jsonb_in,
-													CStringGetDatum(details.data));
-	record->values[AUDIT_ORG_ID] = PointerGetDatum(org);
-	record->nulls[AUDIT_ACTION] = record->nulls[AUDIT_KEY] =
-		record->nulls[AUDIT_NEW] = false;
+	rf_audit_set_text(record, AUDIT_ACTION, "audit.forgotten");
+	rf_audit_set(record, AUDIT_KEY, PointerGetDatum(key));
+	rf_audit_set(record, AUDIT_NEW,
+				 DirectFunctionCall1(jsonb_in, CStringGetDatum(details.data)));
+	rf_audit_set(record, AUDIT_ORG_ID, PointerGetDatum(org));
 	(void) rf_audit_append(record);
 }
 

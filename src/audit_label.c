@@ -29,6 +29,7 @@
 #include "compat.h"
 
 PG_FUNCTION_INFO_V1(ringfence_audit_labels_changed);
+PG_FUNCTION_INFO_V1(ringfence_audit_secret_name);
 
 #define LABELS "columns"
 #define SECRET_NAMES "secret_names"
@@ -180,6 +181,16 @@ has_secret_name(Jsonb *value)
 			rf_audit_secret_name(v.val.string.val, v.val.string.len))
 			return true;
 	return false;
+}
+
+/* audit_secret_name(name text): does a name tell of a secret? */
+Datum
+ringfence_audit_secret_name(PG_FUNCTION_ARGS)
+{
+	text	   *name = PG_GETARG_TEXT_PP(0);
+
+	PG_RETURN_BOOL(rf_audit_secret_name(VARDATA_ANY(name),
+										VARSIZE_ANY_EXHDR(name)));
 }
 
 /*

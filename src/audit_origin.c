@@ -69,14 +69,6 @@ static MemoryContext origin_mcxt = NULL;
 /* ringfence.reason; owned by guc.c */
 static char *reason_setting = NULL;
 
-static void
-put_text(RfAuditColumn column, const char *value)
-{
-	origin.record.nulls[column] = value == NULL;
-	if (value != NULL)
-		origin.record.values[column] = CStringGetTextDatum(value);
-}
-
 /*
  * Who a record names. A login without a context acts for itself: as a job or
  * an operator if its role says so.
@@ -199,17 +191,17 @@ read_origin(void)
 		record->values[AUDIT_USER_ID] =
 			datumCopy(UUIDPGetDatum((pg_uuid_t *) &identity->user), false,
 					  RF_UUID_BYTES);
-	put_text(AUDIT_ACTOR, rf_actor_name(actor_of(identity)));
-	put_text(AUDIT_LOGIN, GetUserNameFromId(GetSessionUserId(), false));
-	put_text(AUDIT_ROLE, GetUserNameFromId(GetUserId(), false));
-	put_text(AUDIT_REQUEST_ID, rf_context_in_request() ? rf_request_id() : NULL);
-	put_text(AUDIT_CORRELATION_ID,
-			 correlation != NULL ? correlation :
-			 trace_id(headers[HEADER_TRACE]));
+	rf_audit_set_text(record, AUDIT_ACTOR, rf_actor_name(actor_of(identity)));
+	rf_audit_set_text(record, AUDIT_LOGIN, GetUserNameFromId(GetSessionUserId(), false));
+	rf_audit_set_text(record, AUDIT_ROLE, GetUserNameFromId(GetUserId(), false));
+	rf_audit_set_text(record, AUDIT_REQUEST_ID, rf_context_in_request() ? rf_request_id() : NULL);
+	rf_audit_set_text(record, AUDIT_CORRELATION_ID,
+					  correlation != NULL ? correlation :
+					  trace_id(headers[HEADER_TRACE]));
 	record->nulls[AUDIT_CLIENT_IP] =
 		!rf_client_ip(&record->values[AUDIT_CLIENT_IP]);
-	put_text(AUDIT_USER_AGENT, clean(headers[HEADER_AGENT], MAX_AGENT));
-	put_text(AUDIT_REASON, reason_of(headers[HEADER_REASON]));
+	rf_audit_set_text(record, AUDIT_USER_AGENT, clean(headers[HEADER_AGENT], MAX_AGENT));
+	rf_audit_set_text(record, AUDIT_REASON, reason_of(headers[HEADER_REASON]));
 }
 
 /* Is there neither a context nor a request? */

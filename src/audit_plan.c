@@ -49,7 +49,7 @@ typedef struct PlanEntry
 {
 	Oid			relid;			/* hash key */
 	RfAuditPlan *plan;			/* or NULL */
-}			PlanEntry;
+} PlanEntry;
 
 /* --- Building a plan --- */
 
@@ -322,7 +322,7 @@ has_arguments(const RfAuditPlan *plan, int nargs, char **args)
 }
 
 static void
-rebuild(PlanEntry * entry, Relation rel, int nargs, char **args)
+rebuild(PlanEntry *entry, Relation rel, int nargs, char **args)
 {
 	if (entry->plan != NULL)
 		drop_plan(entry->plan);

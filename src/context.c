@@ -394,9 +394,8 @@ rf_context_publish(void)
 	if (IsParallelWorker() || IsInParallelMode())
 		return;
 	/* A plan may have nothing to do with us: don't fix nobody's context. */
-	if (current.pinned || has_claims() || rf_session_signed_in())
+	if (rf_context_peek() != NULL)
 	{
-		(void) rf_context();
 		if (current.pin == NULL)
 			current.pin = MemoryContextStrdup(context_mcxt,
 											  rf_context_serialize(current.identity));

@@ -82,6 +82,26 @@ rf_directory_open(const char *name, LOCKMODE lockmode)
 }
 
 /*
+ * The number of a column, or InvalidAttrNumber if there is none of that name and
+ * type: what is of another type than we would read it as isn't ours.
+ */
+AttrNumber
+rf_directory_column(Relation rel, const char *name, Oid type)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (!att->attisdropped && att->atttypid == type &&
+			strcmp(NameStr(att->attname), name) == 0)
+			return att->attnum;
+	}
+	return InvalidAttrNumber;
+}
+
+/*
  * Finds the first matching row, by the primary key if the keys are its columns.
  * False, with nothing left open, if there is none.
  */
@@ -99,12 +119,10 @@ probe_begin_by(ProbeScan *probe, const char *table, int nkeys,
 
 	for (int i = 0; i < nkeys; i++)
 	{
-		AttrNumber	attno = get_attnum(RelationGetRelid(probe->rel),
-									   keys[i].column);
+		AttrNumber	attno = rf_directory_column(probe->rel, keys[i].column,
+												keys[i].type);
 
-		if (attno <= 0 ||
-			TupleDescAttr(RelationGetDescr(probe->rel),
-						  attno - 1)->atttypid != keys[i].type)
+		if (attno == InvalidAttrNumber)
 		{
 			relation_close(probe->rel, AccessShareLock);
 			return false;
@@ -165,13 +183,13 @@ probe_exists(const char *table, int nkeys, const Probe *keys)
 static bool
 probe_column(ProbeScan *probe, const char *column, Oid type, Datum *value)
 {
-	AttrNumber	attno = get_attnum(RelationGetRelid(probe->rel), column);
-	TupleDesc	desc = RelationGetDescr(probe->rel);
+	AttrNumber	attno = rf_directory_column(probe->rel, column, type);
 	bool		isnull;
 
-	if (attno <= 0 || TupleDescAttr(desc, attno - 1)->atttypid != type)
+	if (attno == InvalidAttrNumber)
 		return false;
-	*value = heap_getattr(probe->tuple, attno, desc, &isnull);
+	*value = heap_getattr(probe->tuple, attno, RelationGetDescr(probe->rel),
+						  &isnull);
 	return !isnull;
 }
 

@@ -187,6 +187,8 @@ extern bool rf_request_headers(int n, const char *const *names,
 
 /* directory.c */
 extern struct RelationData *rf_directory_open(const char *name, int lockmode);
+extern int16 rf_directory_column(struct RelationData *rel, const char *name,
+								 Oid type);
 extern RfOrgStatus rf_directory_org(const RfUuid *org);
 extern bool rf_directory_find_org(Datum name, RfUuid *org);
 extern bool rf_directory_user(const RfUuid *user);

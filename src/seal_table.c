@@ -11,11 +11,8 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/tableam.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_am.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
@@ -34,16 +31,9 @@
 Relation
 rf_seal_table(const char *name, LOCKMODE lockmode)
 {
-	Oid			namespace_oid = get_namespace_oid(RF_DATA_SCHEMA, true);
-	Oid			relid = OidIsValid(namespace_oid) ?
-	get_relname_relid(name, namespace_oid) : InvalidOid;
-	Relation	rel = OidIsValid(relid) ?
-	try_relation_open(relid, lockmode) : NULL;
+	Relation	rel = rf_directory_open(name, lockmode);
 
-	if (rel == NULL ||
-		(rel->rd_rel->relkind != RELKIND_RELATION &&
-		 rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE) ||
-		rel->rd_rel->relowner != get_role_oid(RF_ROLE_OWNER, true))
+	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("table \"%s.%s\" is missing, or is not ringfence's own",
@@ -56,22 +46,15 @@ rf_seal_table(const char *name, LOCKMODE lockmode)
 AttrNumber
 rf_seal_column(Relation rel, const char *name, Oid type)
 {
-	TupleDesc	desc = RelationGetDescr(rel);
+	AttrNumber	attno = rf_directory_column(rel, name, type);
 
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		if (!attribute->attisdropped && attribute->atttypid == type &&
-			strcmp(NameStr(attribute->attname), name) == 0)
-			return attribute->attnum;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("table \"%s\" has no column \"%s\" of type %s",
-					RelationGetRelationName(rel), name,
-					format_type_be(type))));
-	return InvalidAttrNumber;	/* keep the compiler quiet */
+	if (attno == InvalidAttrNumber)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no column \"%s\" of type %s",
+						RelationGetRelationName(rel), name,
+						format_type_be(type))));
+	return attno;
 }
 
 /* A usable B-tree index that begins with these columns, or InvalidOid. */
