@@ -222,12 +222,6 @@ extern int	rf_audit_insert(HeapTuple *tuples, const TimestampTz *times,
 							int n);
 extern void rf_audit_partition_init(void);
 
-/* audit_table.c */
-extern void rf_audit_index(Relation rel, TupleTableSlot **slots, int n);
-extern void rf_audit_table_insert(Relation rel, HeapTuple tuple);
-extern void rf_audit_table_update(Relation rel, ItemPointer tid,
-								  HeapTuple tuple);
-
 /* audit_log.c */
 extern RfUuid rf_audit_append(RfAuditRecord *record);
 extern void rf_audit_log_init(void);

@@ -29,6 +29,7 @@
 #include "audit.h"
 #include "compat.h"
 #include "seal.h"
+#include "table.h"
 
 PG_FUNCTION_INFO_V1(ringfence_audit_forget);
 
@@ -139,9 +140,9 @@ forget_record(Relation rel, HeapTuple tuple, AttrNumber attno, Jsonb *personal)
 
 	values[attno - 1] = JsonbPGetDatum(forget(personal));
 	replaced[attno - 1] = true;
-	rf_audit_table_update(rel, &tuple->t_self,
-						  heap_modify_tuple(tuple, RelationGetDescr(rel),
-											values, nulls, replaced));
+	rf_table_update(rel, &tuple->t_self,
+					heap_modify_tuple(tuple, RelationGetDescr(rel),
+									  values, nulls, replaced));
 }
 
 /* The records of a row in one partition; says how many had values. */

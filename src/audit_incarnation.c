@@ -24,6 +24,7 @@
 
 #include "apart.h"
 #include "audit.h"
+#include "table.h"
 
 #define INCARNATIONS "audit_incarnations"
 
@@ -80,7 +81,7 @@ add_incarnation(Relation rel, int number)
 	values[INCARNATIONS_NUMBER - 1] = Int32GetDatum(number);
 	values[INCARNATIONS_SYSTEM - 1] = Int64GetDatum((int64) GetSystemIdentifier());
 	values[INCARNATIONS_STARTED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	rf_audit_table_insert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
+	rf_table_insert(rel, heap_form_tuple(RelationGetDescr(rel), values, nulls));
 }
 
 /* Adds the row of this cluster unless another session did meanwhile. */

@@ -32,6 +32,7 @@
 
 #include "audit.h"
 #include "compat.h"
+#include "table.h"
 
 #define AUDIT_LOG "audit_log"
 #define MAX_ATTEMPTS 10			/* see audit_plan.c */
@@ -439,7 +440,7 @@ insert(Relation rel, HeapTuple *tuples, int n)
 	if (partition.plain)
 		index_columns(rel, n);
 	else
-		rf_audit_index(rel, partition.slots, n);
+		rf_table_index(rel, partition.slots, n);
 	for (int i = 0; i < n; i++)
 		ExecClearTuple(partition.slots[i]);
 }

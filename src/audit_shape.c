@@ -22,6 +22,7 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
+#include "table.h"
 
 PG_FUNCTION_INFO_V1(ringfence_audit_shape);
 
@@ -177,7 +178,7 @@ add_shape(Relation relations, Oid relid, const char *name, Jsonb *columns)
 	values[RELATIONS_COLUMNS - 1] = JsonbPGetDatum(columns);
 	values[RELATIONS_RECORDED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	tuple = heap_form_tuple(RelationGetDescr(relations), values, nulls);
-	rf_audit_table_insert(relations, tuple);
+	rf_table_insert(relations, tuple);
 	return id;
 }
 

@@ -1,64 +1,14 @@
 /*
- * merkle.c: SHA-256, and the hash trees of RFC 6962.
+ * merkle.c: the hash trees of RFC 6962.
  *
  * A tree is computed from its leaves in order, with a stack of the complete
  * subtrees on the left: its depth is the number of ones in the count, so that
  * no size needs memory. Leaves are hashes already; a node is SHA-256 over 0x01
  * and its two children.
- *
- * The digest keeps one EVP context, which fetches the algorithm once: creating
- * and fetching would take several times as long as the hash of a record.
  */
 #include "postgres.h"
 
-#include <openssl/evp.h>
-
 #include "seal.h"
-
-struct RfDigest
-{
-	EVP_MD_CTX *context;
-	MemoryContextCallback callback;
-};
-
-static void
-release_digest(void *arg)
-{
-	RfDigest   *digest = arg;
-
-	EVP_MD_CTX_free(digest->context);
-	digest->context = NULL;
-}
-
-/* A digest that lives as long as the current memory context. */
-RfDigest *
-rf_digest_create(void)
-{
-	RfDigest   *digest = palloc0(sizeof(RfDigest));
-
-	digest->callback.func = release_digest;
-	digest->callback.arg = digest;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext,
-									   &digest->callback);
-	digest->context = EVP_MD_CTX_new();
-	if (digest->context == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OUT_OF_MEMORY),
-				 errmsg("out of memory")));
-	if (EVP_DigestInit_ex(digest->context, EVP_sha256(), NULL) != 1)
-		elog(ERROR, "could not set up SHA-256");
-	return digest;
-}
-
-/* SHA-256 of some bytes. "hash" may lie within them. */
-void
-rf_digest(RfDigest *digest, const void *data, size_t len, RfHash *hash)
-{
-	if (EVP_DigestInit_ex(digest->context, NULL, NULL) != 1 ||
-		EVP_DigestUpdate(digest->context, data, len) != 1 ||
-		EVP_DigestFinal_ex(digest->context, hash->data, NULL) != 1)
-		elog(ERROR, "could not compute SHA-256");
-}
 
 static void
 hash_node(RfDigest *digest, const RfHash *left, const RfHash *right,

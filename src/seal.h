@@ -18,9 +18,9 @@
 #include "utils/tuplestore.h"
 
 #include "audit.h"
+#include "digest.h"
 #include "ringfence.h"
 
-#define RF_HASH_BYTES 32
 #define RF_SIGNATURE_BYTES 64
 #define RF_NONCE_BYTES 16
 #define RF_LISTED_LEAF_BYTES (RF_UUID_BYTES + RF_HASH_BYTES)
@@ -30,14 +30,7 @@
 #define RF_ENDORSEMENT_BYTES (4 + RF_HASH_BYTES + 8)
 #define RF_MAX_PATH 64
 
-typedef struct RfHash
-{
-	unsigned char data[RF_HASH_BYTES];
-} RfHash;
-
 /* merkle.c */
-typedef struct RfDigest RfDigest;
-
 typedef struct RfTree
 {
 	RfDigest   *digest;
@@ -46,9 +39,6 @@ typedef struct RfTree
 	RfHash		stack[RF_MAX_PATH];
 } RfTree;
 
-extern RfDigest *rf_digest_create(void);
-extern void rf_digest(RfDigest *digest, const void *data, size_t len,
-					  RfHash *hash);
 extern void rf_tree_begin(RfTree *tree, RfDigest *digest);
 extern void rf_tree_add(RfTree *tree, const RfHash *leaf);
 extern void rf_tree_root(RfTree *tree, RfHash *root);

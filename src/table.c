@@ -1,5 +1,5 @@
 /*
- * audit_table.c: rows of the audit log's tables, past privileges and triggers.
+ * table.c: rows of the library's own tables, past privileges and triggers.
  *
  * The tables are ringfence_owner's, and a DBA may have added indexes. What such
  * an index evaluates is the owner's code: it runs as the owner, in whoever's
@@ -14,12 +14,12 @@
 #include "utils/guc.h"
 #include "utils/rel.h"
 
-#include "audit.h"
 #include "compat.h"
+#include "table.h"
 
 /* Makes the index entries of stored rows, by the executor: for any index. */
 void
-rf_audit_index(Relation rel, TupleTableSlot **slots, int n)
+rf_table_index(Relation rel, TupleTableSlot **slots, int n)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
@@ -53,13 +53,13 @@ index_tuple(Relation rel, HeapTuple tuple)
 	ExecStoreHeapTuple(tuple, slot, false);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	slot->tts_tid = tuple->t_self;
-	rf_audit_index(rel, &slot, 1);
+	rf_table_index(rel, &slot, 1);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* Adds a row, which later commands of the transaction see. */
 void
-rf_audit_table_insert(Relation rel, HeapTuple tuple)
+rf_table_insert(Relation rel, HeapTuple tuple)
 {
 	simple_heap_insert(rel, tuple);
 	index_tuple(rel, tuple);
@@ -68,7 +68,7 @@ rf_audit_table_insert(Relation rel, HeapTuple tuple)
 
 /* Puts a new version of a row in its place, likewise. */
 void
-rf_audit_table_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+rf_table_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 {
 	rf_heap_update(rel, tid, tuple);
 	if (!HeapTupleIsHeapOnly(tuple))

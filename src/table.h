@@ -1,0 +1,15 @@
+/*
+ * table.h: rows that the library writes itself; see table.c.
+ */
+#ifndef RINGFENCE_TABLE_H
+#define RINGFENCE_TABLE_H
+
+#include "access/htup.h"
+#include "executor/tuptable.h"
+#include "utils/relcache.h"
+
+extern void rf_table_index(Relation rel, TupleTableSlot **slots, int n);
+extern void rf_table_insert(Relation rel, HeapTuple tuple);
+extern void rf_table_update(Relation rel, ItemPointer tid, HeapTuple tuple);
+
+#endif							/* RINGFENCE_TABLE_H */
