@@ -9,14 +9,15 @@ SHLIB_LINK = -lcrypto
 
 # Install order: a file may use only what stands before it.
 SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
-	audit.sql seal.sql guard.sql foreign_keys.sql adopt.sql verify_tables.sql \
-	verify_reach.sql verify_keys.sql verify_audit.sql verify.sql prove.sql apps.sql)
+	audit.sql seal.sql idempotency.sql guard.sql foreign_keys.sql adopt.sql \
+	verify_tables.sql verify_reach.sql verify_keys.sql verify_audit.sql verify.sql \
+	prove.sql apps.sql)
 
 # Apps, and the files of each in install order; header.sql names the app and
 # makes its schemas. Each becomes ringfence-APP--VERSION.sql.
 APPS = core cleaning
-APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql access.sql \
-	members.sql
+APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql \
+	idempotency.sql access.sql members.sql
 APP_cleaning = header.sql money.sql clients.sql teams.sql bookings.sql \
 	invoices.sql payments.sql leads.sql work.sql access.sql labels.sql api.sql actions.sql
 

@@ -639,13 +639,21 @@ COMMENT ON FUNCTION ringfence.prove_uniques(jsonb, name) IS
 	'attempts to insert what a unique index has of the other organization; for prove()';
 
 -- What is a role's own by design: ringfence_owner's functions keep ringfence's
--- tables and find users anywhere, operators keep reference data.
+-- tables, find users anywhere, delete keys that have expired and take webhooks
+-- for no organization; operators keep reference data.
 CREATE FUNCTION ringfence.prove_is_own_business(object jsonb, db_role name, command text) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 RETURN CASE db_role
 	WHEN 'ringfence_owner' THEN object ->> 'row_class' IN ('system', 'reference')
-		OR object -> 'base' @> to_jsonb(to_regclass('ringfence_data.users')::oid::bigint)
+		OR EXISTS (
+			SELECT FROM jsonb_array_elements_text(object -> 'base') AS b (rel)
+			WHERE b.rel::oid IN (
+				to_regclass('ringfence_data.users'),
+				to_regclass('ringfence_data.idempotency_keys'),
+				to_regclass('ringfence_data.webhook_events')
+			)
+		)
 	WHEN 'ringfence_operator' THEN object ->> 'row_class' = 'reference' AND command NOT IN ('SELECT', 'TRUNCATE')
 	ELSE false
 END;

@@ -21,6 +21,7 @@
 #include "utils/uuid.h"
 
 #include "compat.h"
+#include "idempotency.h"
 #include "ringfence.h"
 
 PG_FUNCTION_INFO_V1(ringfence_org_id);
@@ -338,6 +339,7 @@ ringfence_pre_request(PG_FUNCTION_ARGS)
 	const char *claims = GetConfigOption("request.jwt.claims", true, false);
 
 	(void) rf_request_id();
+	rf_idempotency_arm();
 	if (identity->actor == RF_ACTOR_ANONYMOUS && claims != NULL &&
 		*claims != '\0' && !rf_session_is(RF_ROLE_AUTHENTICATOR))
 		ereport(WARNING,

@@ -63,6 +63,37 @@ rf_find_setting(const char *name)
 }
 #endif
 
+/* What hangs on a setting's value is allocated by guc.c: new in 16. */
+#ifdef GUC_H
+static inline void *
+rf_guc_malloc(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(ERROR, size);
+#else
+	void	   *data = malloc(size);
+
+	if (data == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	return data;
+#endif
+}
+#endif
+
+/* ExecutorRun() no longer says that it is the only run: new in 18. */
+#if PG_VERSION_NUM >= 180000
+#define RF_RUN_PARAMETERS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count
+#define RF_RUN_ARGUMENTS queryDesc, direction, count
+#else
+#define RF_RUN_PARAMETERS \
+	QueryDesc *queryDesc, ScanDirection direction, uint64 count, \
+	bool execute_once
+#define RF_RUN_ARGUMENTS queryDesc, direction, count, execute_once
+#endif
+
 /* transaction_timeout: new in 17. For the settings of a background worker. */
 #if PG_VERSION_NUM >= 170000
 #define RF_SETTINGS_OF_17 {"transaction_timeout", "0"},
@@ -122,6 +153,17 @@ rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 }
 #endif
 
+/* A minimal tuple can have bytes in front: new in 18. */
+#ifdef HTUP_DETAILS_H
+#if PG_VERSION_NUM >= 180000
+#define rf_form_minimal_tuple(desc, values, nulls) \
+	heap_form_minimal_tuple(desc, values, nulls, 0)
+#else
+#define rf_form_minimal_tuple(desc, values, nulls) \
+	heap_form_minimal_tuple(desc, values, nulls)
+#endif
+#endif
+
 /* HeapKeyTest() is a function: new in 16. */
 #ifdef VALID_H
 static inline bool
@@ -151,12 +193,16 @@ rf_heap_key_test(HeapTuple tuple, TupleDesc desc, int nkeys, ScanKey keys)
 #define RF_MODULE_MAGIC PG_MODULE_MAGIC
 #endif
 
-/* A scan for a bitmap counts for EXPLAIN if asked to: new in 18. */
+/* An index scan counts for EXPLAIN if asked to: new in 18. */
 #ifdef GENAM_H
 #if PG_VERSION_NUM >= 180000
+#define rf_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, NULL, nkeys, 0)
 #define rf_index_beginscan_bitmap(index, snapshot, nkeys) \
 	index_beginscan_bitmap(index, snapshot, NULL, nkeys)
 #else
+#define rf_index_beginscan(heap, index, snapshot, nkeys) \
+	index_beginscan(heap, index, snapshot, nkeys, 0)
 #define rf_index_beginscan_bitmap(index, snapshot, nkeys) \
 	index_beginscan_bitmap(index, snapshot, nkeys)
 #endif

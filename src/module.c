@@ -8,19 +8,32 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "executor/executor.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 
 #include "compat.h"
+#include "idempotency.h"
 #include "ringfence.h"
 #include "seal.h"
 
 RF_MODULE_MAGIC;
 
 static ExecutorStart_hook_type prev_ExecutorStart = NULL;
+static ExecutorRun_hook_type prev_ExecutorRun = NULL;
 static ExecutorFinish_hook_type prev_ExecutorFinish = NULL;
+
+/*
+ * The statement that is being run or finished, if no other one runs it; reset
+ * when it ends, or by the abort of the (sub)transaction that it began in.
+ */
+static struct
+{
+	QueryDesc  *statement;
+	int			level;			/* of the subtransaction */
+}			outermost;
 
 extern PGDLLEXPORT void _PG_init(void);
 
@@ -38,6 +51,49 @@ start_executor(QueryDesc *queryDesc, int eflags)
 		prev_ExecutorStart(queryDesc, eflags);
 	else
 		standard_ExecutorStart(queryDesc, eflags);
+}
+
+/* Is it what the client asked for? Then it is "outermost" until it leaves. */
+static bool
+enter_statement(QueryDesc *queryDesc)
+{
+	if (outermost.statement != NULL)
+		return false;
+	outermost.statement = queryDesc;
+	outermost.level = GetCurrentTransactionNestLevel();
+	return true;
+}
+
+static void
+chain_run(RF_RUN_PARAMETERS)
+{
+	if (prev_ExecutorRun)
+		prev_ExecutorRun(RF_RUN_ARGUMENTS);
+	else
+		standard_ExecutorRun(RF_RUN_ARGUMENTS);
+}
+
+/* Acts before and after the chain; a statement done before isn't run. */
+static void
+run_executor(RF_RUN_PARAMETERS)
+{
+	bool		entered = enter_statement(queryDesc);
+
+	if (unlikely(rf_idempotency_set()) && entered)
+	{
+		bool		replayed;
+		RfRecording *recording = rf_idempotency_begin(queryDesc, direction,
+													  count, &replayed);
+
+		if (!replayed)
+			chain_run(RF_RUN_ARGUMENTS);
+		if (recording != NULL)
+			rf_idempotency_end(recording, queryDesc);
+	}
+	else
+		chain_run(RF_RUN_ARGUMENTS);
+	if (entered)
+		outermost.statement = NULL;
 }
 
 /*
@@ -59,13 +115,37 @@ has_fired_triggers(const QueryDesc *queryDesc)
 static void
 finish_executor(QueryDesc *queryDesc)
 {
+	bool		entered = enter_statement(queryDesc);
+
 	if (prev_ExecutorFinish)
 		prev_ExecutorFinish(queryDesc);
 	else
 		standard_ExecutorFinish(queryDesc);
+	if (entered)
+		outermost.statement = NULL;
 
 	if (has_fired_triggers(queryDesc))
 		rf_audit_flush();
+}
+
+static void
+leave_at_xact_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PARALLEL_ABORT)
+		outermost.statement = NULL;
+}
+
+static void
+leave_at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
+					 SubTransactionId parentSubid, void *arg)
+{
+	(void) mySubid;
+	(void) parentSubid;
+	(void) arg;
+	if (event == SUBXACT_EVENT_ABORT_SUB &&
+		outermost.level >= GetCurrentTransactionNestLevel())
+		outermost.statement = NULL;
 }
 
 Datum
@@ -83,12 +163,17 @@ _PG_init(void)
 	rf_jwt_init();
 	rf_audit_init();
 	rf_signing_init();
+	rf_idempotency_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
 	rf_planner_init();
 	rf_request_init();
+	RegisterXactCallback(leave_at_xact_end, NULL);
+	RegisterSubXactCallback(leave_at_subxact_end, NULL);
 	prev_ExecutorStart = ExecutorStart_hook;
 	ExecutorStart_hook = start_executor;
+	prev_ExecutorRun = ExecutorRun_hook;
+	ExecutorRun_hook = run_executor;
 	prev_ExecutorFinish = ExecutorFinish_hook;
 	ExecutorFinish_hook = finish_executor;
 }

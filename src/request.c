@@ -29,6 +29,7 @@
 #include "utils/lsyscache.h"
 
 #include "compat.h"
+#include "idempotency.h"
 #include "ringfence.h"
 
 static ProcessUtility_hook_type prev_ProcessUtility = NULL;
@@ -143,6 +144,8 @@ check_utility(PlannedStmt *pstmt, const char *queryString,
 			  DestReceiver *dest, QueryCompletion *qc)
 {
 	check_statement(pstmt->utilityStmt);
+	if (context == PROCESS_UTILITY_TOPLEVEL)
+		rf_idempotency_utility(pstmt->utilityStmt);
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 							queryEnv, dest, qc);

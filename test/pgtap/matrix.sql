@@ -16,6 +16,17 @@ INSERT INTO ringfence_data.org_entries (org_id, actor, login, reason, pid)
 SELECT o.id, 'operator', 'regress_operator', 'a row to reach for', 1
 	FROM ringfence_data.orgs AS o;
 SELECT ringfence.add_jwt_key('matrix') \g /dev/null
+SELECT ringfence.require_idempotency_key('POST', '/matrix'), ringfence.keep_idempotency_keys('POST', '/matrix', '1 hour') \g /dev/null
+INSERT INTO ringfence_data.idempotency_keys (id, org_id, key, method, path, fingerprint, created_at, expires_at, processed, complete, response)
+SELECT md5(o.id::text)::uuid, o.id, 'matrix', 'POST', '/matrix', sha256(''), now(), now() + '1 day', 1, true, ''
+	FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.webhook_events (org_id, provider, event_id, payload_hash)
+SELECT o.id, 'matrix', 'evt_1', sha256('')
+	FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.idempotency_keys (id, org_id, key, method, path, fingerprint, created_at, expires_at, processed, complete, response)
+SELECT md5('expired' || o.id)::uuid, o.id, 'expired', 'POST', '/matrix', sha256(''), now() - interval '2 days', now() - interval '1 day', 1, true, ''
+	FROM ringfence_data.orgs AS o;
+SELECT ringfence.webhook_once('matrix', 'evt_1', sha256('')) \g /dev/null
 SET LOCAL session_replication_role = replica;
 INSERT INTO ringfence_data.audit_blocks (number, incarnation, snapshot, sealed_at, records, nonce, root, entries, previous, details, hash, key_id, signature)
 VALUES (1, 1, pg_current_snapshot(), now(), 1, '', '', '', '', '', '', '', '');
@@ -55,7 +66,8 @@ SELECT is_empty($$
 	SELECT m.object, m.command, m.role, m.target
 		FROM matrix AS m
 		WHERE m.attempts = 0 AND NOT (
-			m.role = 'ringfence_owner' AND (m.object IN ('ringfence_data.users', 'ringfence_v1.me', 'ringfence_v1.members')
+			m.role = 'ringfence_owner' AND (m.object IN ('ringfence_data.users', 'ringfence_v1.me', 'ringfence_v1.members',
+					'ringfence_data.idempotency_keys', 'ringfence_v1.idempotency_keys', 'ringfence_data.webhook_events')
 				OR m.object::regclass IN (SELECT t.relation FROM ringfence_data.tables AS t WHERE t.row_class = 'system')))
 			-- Partitions for months to come.
 			AND NOT (m.object LIKE 'ringfence_data.audit_log\_%' AND m.detail LIKE '%there is no row to reach')

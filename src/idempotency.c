@@ -1,0 +1,531 @@
+/*
+ * idempotency.c: a write that is sent twice happens once.
+ *
+ * The setting ringfence.idempotency_key, made for the transaction by
+ * pre_request() or by SET LOCAL, arms the next top-level statement that changes
+ * anything. Its answer is recorded in the transaction of its effect. If there is
+ * a record already, the statement is started and ended as ever, which checks
+ * privileges and leaves nothing open, but it isn't run: the recorded rows go to
+ * the client. A data-modifying WITH query that nobody reads would be run to its
+ * end by ExecutorFinish, so the list of those is emptied.
+ *
+ * Each assignment of a key has a serial number, and "uses" lists those that a
+ * statement has used, with the subtransaction level of the use: an assignment
+ * that a rollback to a savepoint brings back is known as used, and one whose use
+ * was rolled back is not. The list lives in TopTransactionContext and is
+ * forgotten with the transaction.
+ *
+ * What can't be protected is refused while a key waits for its statement; a
+ * transaction that wrote something and never used its key can't commit.
+ */
+#include "postgres.h"
+
+#include "access/parallel.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "tcop/pquery.h"
+#include "tcop/utility.h"
+#include "utils/builtins.h"
+#include "utils/guc_tables.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+
+#include "compat.h"
+#include "idempotency.h"
+
+PG_FUNCTION_INFO_V1(ringfence_set_idempotency_key);
+
+#define SETTING "ringfence.idempotency_key"
+
+/* A statement whose answer is being recorded. */
+struct RfRecording
+{
+	RfKeyUse	use;
+	RfRows	   *rows;
+};
+
+typedef struct KeyUsed
+{
+	uint64		serial;
+	int			level;			/* of the subtransaction */
+} KeyUsed;
+
+/* The assignment in force; 0 for none. Set by the assign hook. */
+uint64		rf_idempotency_serial = 0;
+
+/* Counts assignments in this backend. */
+static uint64 assignments = 0;
+
+/* The one that came from a header; older ones don't matter. */
+static uint64 header_serial = 0;
+
+/* KeyUsed, in the order of their serials; reset by key_at_xact_end(). */
+static List *uses = NIL;
+
+/* Storage of the setting, and guc.c's record of it; owned by guc.c. */
+static char *key_setting = NULL;
+static struct config_generic *key_record = NULL;
+
+/* --- Assignments --- */
+
+/* Does the key wait for its statement? */
+static bool
+is_armed(void)
+{
+	ListCell   *lc;
+
+	if (rf_idempotency_serial == 0)
+		return false;
+	if (uses == NIL ||
+		((KeyUsed *) llast(uses))->serial < rf_idempotency_serial)
+		return true;
+	foreach(lc, uses)
+		if (((KeyUsed *) lfirst(lc))->serial == rf_idempotency_serial)
+		return false;
+	return true;
+}
+
+static void
+note_use(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+	KeyUsed    *used = palloc(sizeof(KeyUsed));
+
+	used->serial = rf_idempotency_serial;
+	used->level = GetCurrentTransactionNestLevel();
+	uses = lappend(uses, used);
+	MemoryContextSwitchTo(old);
+}
+
+/* Did the key that is in force come with the request? */
+bool
+rf_key_from_header(void)
+{
+	return rf_idempotency_serial != 0 && rf_idempotency_serial == header_serial;
+}
+
+static bool
+check_key(char **newval, void **extra, GucSource source)
+{
+	uint64	   *serial;
+
+	if (*newval == NULL || **newval == '\0')
+		return true;
+	if (source != PGC_S_SESSION)
+	{
+		GUC_check_errmsg("parameter \"%s\" can only be set in a transaction",
+						 SETTING);
+		return false;
+	}
+	if (!rf_key_valid(*newval))
+	{
+		GUC_check_errmsg("invalid idempotency key");
+		GUC_check_errdetail("A key has 1 to %d bytes and no control characters.",
+							RF_MAX_IDEMPOTENCY_KEY);
+		return false;
+	}
+	serial = rf_guc_malloc(sizeof(uint64));
+	*serial = ++assignments;
+	*extra = serial;
+	return true;
+}
+
+static void
+assign_key(const char *newval, void *extra)
+{
+	rf_idempotency_serial = newval == NULL || *newval == '\0' ||
+		extra == NULL || InitializingParallelWorker ? 0 : *(uint64 *) extra;
+}
+
+static void
+set_key(const char *key)
+{
+	(void) set_config_option(SETTING, key, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, ERROR, false);
+}
+
+/*
+ * set_idempotency_key(key text): like SET LOCAL, which can't load the library
+ * in a session that hasn't yet.
+ */
+Datum
+ringfence_set_idempotency_key(PG_FUNCTION_ARGS)
+{
+	set_key(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	PG_RETURN_VOID();
+}
+
+/* --- Requests --- */
+
+static bool
+is_write(const char *method)
+{
+	static const char *const writes[] = {"POST", "PATCH", "PUT", "DELETE"};
+
+	for (int i = 0; method != NULL && i < (int) lengthof(writes); i++)
+		if (strcmp(method, writes[i]) == 0)
+			return true;
+	return false;
+}
+
+/* The value of the request's Idempotency-Key header, or NULL. */
+static char *
+key_header(void)
+{
+	static const char *const name = "idempotency-key";
+	const char *headers = GetConfigOption("request.headers", true, false);
+	char	   *value;
+
+	/* Most requests have none, which doesn't take a parser to see. */
+	if (headers == NULL || strstr(headers, name) == NULL)
+		return NULL;
+	(void) rf_request_headers(1, &name, &value);
+	return value;
+}
+
+static void
+require_key(const char *method)
+{
+	RfKeyUse	use;
+
+	rf_key_begin(&use, "");
+	if (rf_endpoint(method, use.path).required)
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '0')),
+				 errmsg("the request needs an idempotency key"),
+				 errhint("Send a header Idempotency-Key with a value of its own, such as a random UUID, and repeat that value when repeating the request.")));
+}
+
+/*
+ * For pre_request(): takes the key of a request that may write. Throws 400 if
+ * it is malformed, or missing where one is required.
+ */
+void
+rf_idempotency_arm(void)
+{
+	const char *method = GetConfigOption("request.method", true, false);
+	char		key[RF_MAX_IDEMPOTENCY_KEY + 1];
+	char	   *header;
+
+	if (XactReadOnly || !is_write(method))
+		return;
+	header = key_header();
+	if (header == NULL)
+	{
+		require_key(method);
+		return;
+	}
+	if (!rf_key_parse(header, key))
+		ereport(ERROR,
+				(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '0')),
+				 errmsg("invalid idempotency key"),
+				 errdetail("A key has 1 to %d bytes and no control characters; it is sent bare, or in double quotes as in RFC 8941.",
+						   RF_MAX_IDEMPOTENCY_KEY)));
+	set_key(key);
+	header_serial = rf_idempotency_serial;
+}
+
+/* --- Statements --- */
+
+/*
+ * Is it the client's own statement? One that a function or a planner runs in
+ * turn isn't among those of the portal.
+ */
+static bool
+is_top_level(const QueryDesc *queryDesc)
+{
+	return ActivePortal != NULL &&
+		list_member_ptr(ActivePortal->stmts, queryDesc->plannedstmt);
+}
+
+static void
+refuse(const char *what, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("%s cannot be used with an idempotency key", what),
+			 errhint("%s", hint)));
+}
+
+static void
+check_statement(const QueryDesc *queryDesc, ScanDirection direction,
+				uint64 count)
+{
+	if (list_length(ActivePortal->stmts) != 1)
+		refuse("a statement that a rule makes several of",
+			   "Replace the rule by a trigger.");
+	if (!ScanDirectionIsForward(direction) || count != 0)
+		refuse("fetching a result in parts",
+			   "Fetch all rows at once, without a cursor or a row limit.");
+	rf_rows_check(queryDesc->tupDesc);
+}
+
+static bool
+sends_rows(const QueryDesc *queryDesc)
+{
+	return queryDesc->operation == CMD_SELECT ||
+		queryDesc->plannedstmt->hasReturning;
+}
+
+static void
+send_rows(QueryDesc *queryDesc, List *tuples)
+{
+	DestReceiver *dest = queryDesc->dest;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(queryDesc->tupDesc,
+													&TTSOpsMinimalTuple);
+	ListCell   *lc;
+
+	dest->rStartup(dest, queryDesc->operation, queryDesc->tupDesc);
+	foreach(lc, tuples)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(lfirst(lc), slot, false);
+		if (!dest->receiveSlot(slot, dest))
+			break;
+	}
+	dest->rShutdown(dest);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/* Answers for a started statement that isn't run. */
+static void
+replay(QueryDesc *queryDesc, const RfKeyUse *use, const RfAnswer *answer)
+{
+	EState	   *estate = queryDesc->estate;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	List	   *tuples;
+
+	estate->es_auxmodifytables = NIL;
+	estate->es_processed = answer->processed;
+	tuples = rf_answer_rows(answer, sends_rows(queryDesc) ?
+							queryDesc->tupDesc : NULL);
+	rf_answer_apply(use, answer);
+	if (sends_rows(queryDesc))
+		send_rows(queryDesc, tuples);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * For ExecutorRun, before the chain, of a statement that no other one runs. If
+ * it was done before, its answer has been sent, and it must not be run. Else the
+ * result is a recording for rf_idempotency_end(), or NULL for a statement that
+ * no key is set for. Throws 0A000 for what can't be recorded, 409 and 422.
+ */
+RfRecording *
+rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
+					 uint64 count, bool *replayed)
+{
+	RfRecording *recording;
+	RfAnswer	answer;
+
+	*replayed = false;
+	if (!is_armed() || XactReadOnly || !is_top_level(queryDesc) ||
+		!rf_plan_modifies(queryDesc->plannedstmt, rf_key_from_header()))
+		return NULL;
+	check_statement(queryDesc, direction, count);
+
+	recording = palloc0(sizeof(RfRecording));
+	rf_key_begin(&recording->use, key_setting);
+	rf_key_fingerprint_statement(&recording->use, queryDesc);
+	note_use();
+	if (rf_key_claim(&recording->use, &answer))
+	{
+		replay(queryDesc, &recording->use, &answer);
+		rf_key_end(&recording->use);
+		*replayed = true;
+		return NULL;
+	}
+	recording->rows = rf_rows_begin(sends_rows(queryDesc) ?
+									queryDesc->tupDesc : NULL,
+									queryDesc->dest,
+									rf_key_answer_limit(&recording->use));
+	queryDesc->dest = rf_rows_receiver(recording->rows);
+	return recording;
+}
+
+/* After the chain: records what the statement answered. */
+void
+rf_idempotency_end(RfRecording *recording, QueryDesc *queryDesc)
+{
+	RfAnswer	answer;
+
+	queryDesc->dest = rf_rows_destination(recording->rows);
+	answer.processed = queryDesc->estate->es_processed;
+	rf_answer_settings(&recording->use, &answer);
+	rf_rows_end(recording->rows, &answer);
+	rf_key_add(&recording->use, &answer);
+	rf_key_end(&recording->use);
+}
+
+/* --- Utility statements --- */
+
+static bool
+explains_only(const ExplainStmt *statement)
+{
+	ListCell   *lc;
+
+	foreach(lc, statement->options)
+		if (strcmp(lfirst_node(DefElem, lc)->defname, "analyze") == 0)
+		return false;
+	return true;
+}
+
+/* Is it certain to change nothing, or run by statements that we do see? */
+static bool
+is_harmless(Node *statement)
+{
+	switch (nodeTag(statement))
+	{
+		case T_TransactionStmt:
+		case T_VariableSetStmt:
+		case T_VariableShowStmt:
+		case T_LockStmt:
+		case T_ConstraintsSetStmt:
+		case T_PrepareStmt:
+		case T_ExecuteStmt:
+		case T_DeallocateStmt:
+		case T_DiscardStmt:
+		case T_DeclareCursorStmt:
+		case T_FetchStmt:
+		case T_ClosePortalStmt:
+		case T_ListenStmt:
+		case T_UnlistenStmt:
+		case T_LoadStmt:
+		case T_CheckPointStmt:
+			return true;
+		case T_ExplainStmt:
+			return explains_only((ExplainStmt *) statement);
+		case T_CopyStmt:
+			return !((CopyStmt *) statement)->is_from &&
+				((CopyStmt *) statement)->relation != NULL;
+		default:
+			return false;
+	}
+}
+
+/*
+ * For top-level utility statements, before they are run: refuses those that
+ * could change something beside the key.
+ */
+void
+rf_idempotency_utility(Node *statement)
+{
+	if (IsA(statement, VariableSetStmt) &&
+		((VariableSetStmt *) statement)->is_local &&
+		((VariableSetStmt *) statement)->name != NULL &&
+		pg_strcasecmp(((VariableSetStmt *) statement)->name, SETTING) == 0)
+		RequireTransactionBlock(true, "SET LOCAL " SETTING);
+	if (is_armed() && !XactReadOnly && !is_harmless(statement))
+		refuse(GetCommandTagName(CreateCommandTag(statement)),
+			   "Put it into a function, and call ringfence.idempotent().");
+}
+
+/* --- Transactions --- */
+
+/*
+ * Will the key outlive the transaction, or did it come from before, as one can
+ * that was set before the library was loaded?
+ */
+static bool
+is_set_for_session(void)
+{
+	const GucStack *stack = key_record->stack;
+
+	if (stack == NULL)
+		return rf_idempotency_serial != 0;
+	if (stack->state == GUC_SET_LOCAL)
+		return stack->masked.val.stringval != NULL &&
+			*stack->masked.val.stringval != '\0';
+	return stack->state == GUC_SET && rf_idempotency_serial != 0;
+}
+
+/* No key may be taken for a protection that it isn't. */
+static void
+check_at_commit(void)
+{
+	if (is_set_for_session())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("parameter \"%s\" cannot be set for a session", SETTING),
+				 errhint("RESET it, and use SET LOCAL in a transaction block.")));
+	if (!is_armed() || XactReadOnly)
+		return;
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
+				 errmsg("the transaction wrote without using its idempotency key"),
+				 errdetail("The key protects the next INSERT, UPDATE, DELETE or MERGE, or a SELECT that calls a volatile function, after it is set."),
+				 errhint("Set the key just before the statement that it is for.")));
+	if (!rf_key_from_header())
+		ereport(WARNING,
+				(errcode(ERRCODE_WARNING),
+				 errmsg("no statement used the idempotency key")));
+}
+
+static void
+key_at_xact_end(XactEvent event, void *arg)
+{
+	(void) arg;
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			check_at_commit();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			uses = NIL;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+key_at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
+				   SubTransactionId parentSubid, void *arg)
+{
+	int			level;
+	ListCell   *lc;
+
+	(void) mySubid;
+	(void) parentSubid;
+	(void) arg;
+	if (uses == NIL || (event != SUBXACT_EVENT_COMMIT_SUB &&
+						event != SUBXACT_EVENT_ABORT_SUB))
+		return;
+	level = GetCurrentTransactionNestLevel();
+	foreach(lc, uses)
+	{
+		KeyUsed    *used = lfirst(lc);
+
+		if (used->level < level)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			used->level = level - 1;
+		else
+			uses = foreach_delete_current(uses, lc);
+	}
+}
+
+/* Registers settings and callbacks. Called once, from _PG_init. */
+void
+rf_idempotency_init(void)
+{
+	DefineCustomStringVariable(SETTING,
+							   "Idempotency key of the next statement that changes something.",
+							   "It can be set for the transaction only.",
+							   &key_setting, "", PGC_USERSET,
+							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
+							   GUC_DISALLOW_IN_FILE,
+							   check_key, assign_key, NULL);
+	key_record = rf_find_setting(SETTING);
+	rf_endpoint_init();
+	rf_key_table_init();
+	rf_key_init();
+	RegisterXactCallback(key_at_xact_end, NULL);
+	RegisterSubXactCallback(key_at_subxact_end, NULL);
+}

@@ -1,0 +1,275 @@
+/*
+ * idempotency_answer.c: a recorded answer, given again.
+ *
+ * Rows that were written down are of the columns that the statement has now, or
+ * it is an error. In an answer of PostgREST's the header that tells a replay is
+ * added, and a body that was too large is replaced by one that says so.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "compat.h"
+#include "idempotency.h"
+
+#define REPLAYED "{\"Idempotency-Replayed\": \"true\"}"
+
+static void
+refuse_shape(void)
+{
+	ereport(ERROR,
+			(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '9')),
+			 errmsg("the answer to the idempotency key was recorded under another shape"),
+			 errdetail("The columns or types of the result have changed since."),
+			 errhint("The request has had its effect: look it up, and don't send it again with a new key.")));
+}
+
+static bool
+is_text(const char *bytes, uint32 len, const char *string)
+{
+	return bytes != NULL && len == strlen(string) &&
+		memcmp(bytes, string, len) == 0;
+}
+
+static void
+check_columns(RfReader *reader, TupleDesc desc)
+{
+	const char *version = rf_read_bytes(reader, 1);
+	int			natts = rf_read_u16(reader);
+	bool		same = version != NULL && *version == RF_ANSWER_VERSION &&
+	natts == desc->natts;
+
+	for (int i = 0; same && i < natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		char		label[RF_LABEL_BYTES];
+		uint32		len = rf_read_u32(reader);
+
+		same = is_text(rf_read_bytes(reader, len), len, NameStr(att->attname));
+		len = rf_read_u32(reader);
+		same = same && is_text(rf_read_bytes(reader, len), len,
+							   rf_type_label(att->atttypid, label));
+	}
+	if (!same)
+		refuse_shape();
+}
+
+/* How to make values of a column. */
+typedef struct ColumnInput
+{
+	Oid			type;
+	int32		typmod;
+	Oid			parameter;
+	FmgrInfo	input;
+} ColumnInput;
+
+static Datum
+read_value(ColumnInput *column, const char *bytes, uint32 len)
+{
+	if (rf_is_string(column->type))
+		return PointerGetDatum(cstring_to_text_with_len(bytes, len));
+	return InputFunctionCall(&column->input, pnstrdup(bytes, len),
+							 column->parameter, column->typmod);
+}
+
+/* response.headers with one more; as they were if they are no array. */
+static char *
+with_replayed(const char *headers)
+{
+	const char *end;
+
+	if (headers == NULL || *headers == '\0')
+		return "[" REPLAYED "]";
+	end = strrchr(headers, ']');
+	if (end == NULL || headers[strspn(headers, " \t\n\r")] != '[')
+		return pstrdup(headers);
+	for (const char *c = end - 1; c >= headers; c--)
+	{
+		if (*c == '[')
+			return "[" REPLAYED "]";
+		if (strchr(" \t\n\r", *c) == NULL)
+			break;
+	}
+	return psprintf("%.*s, %s]", (int) (end - headers), headers, REPLAYED);
+}
+
+/* What PostgREST reads from the row tells that it is a replay. */
+static void
+adjust_response(const RfAnswer *answer, TupleDesc desc, ColumnInput *columns,
+				Datum *values, bool *nulls)
+{
+	int			body = rf_body_column(desc);
+	int			headers = rf_response_column(desc, "response_headers");
+	int			status = rf_response_column(desc, "response_status");
+
+	if (body < 0)
+		return;
+	values[headers] = CStringGetTextDatum(with_replayed(nulls[headers] ? NULL :
+														TextDatumGetCString(values[headers])));
+	nulls[headers] = false;
+	if (answer->complete)
+		return;
+	values[status] = CStringGetTextDatum("200");
+	nulls[status] = false;
+	switch (getBaseType(columns[body].type))
+	{
+		case TEXTOID:
+		case VARCHAROID:
+		case JSONOID:
+		case JSONBOID:
+			values[body] = read_value(&columns[body], RF_NOT_KEPT,
+									  strlen(RF_NOT_KEPT));
+			nulls[body] = false;
+			break;
+		default:
+			break;
+	}
+}
+
+static List *
+read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
+{
+	ColumnInput *columns = palloc(desc->natts * sizeof(ColumnInput) + 1);
+	Datum	   *values = palloc(desc->natts * sizeof(Datum) + 1);
+	bool	   *nulls = palloc(desc->natts * sizeof(bool) + 1);
+	List	   *tuples = NIL;
+	uint32		nrows = rf_read_u32(reader);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		Oid			input;
+
+		columns[i].type = att->atttypid;
+		columns[i].typmod = att->atttypmod;
+		getTypeInputInfo(att->atttypid, &input, &columns[i].parameter);
+		fmgr_info(input, &columns[i].input);
+	}
+	for (uint32 row = 0; row < nrows && !reader->failed; row++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		for (int i = 0; i < desc->natts; i++)
+		{
+			uint32		len = rf_read_u32(reader);
+			const char *bytes = len == RF_ANSWER_NULL ? NULL : rf_read_bytes(reader, len);
+
+			nulls[i] = bytes == NULL;
+			values[i] = nulls[i] ? (Datum) 0 : read_value(&columns[i], bytes, len);
+		}
+		if (reader->failed)
+			break;
+		adjust_response(answer, desc, columns, values, nulls);
+		tuples = lappend(tuples, rf_form_minimal_tuple(desc, values, nulls));
+	}
+	if (reader->failed)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("the answer to the idempotency key cannot be read")));
+	return tuples;
+}
+
+/* The same; a value that is none of its type any more is 409. */
+static List *
+read_rows_or_refuse(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
+{
+	MemoryContext old = CurrentMemoryContext;
+	List	   *volatile tuples = NIL;
+
+	PG_TRY();
+	{
+		tuples = read_rows(reader, answer, desc);
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
+			category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(old);
+		FlushErrorState();
+		refuse_shape();
+	}
+	PG_END_TRY();
+	return tuples;
+}
+
+/*
+ * The rows of an answer as MinimalTuples, palloc'd; "desc" is what they have to
+ * be like, or NULL for none. Throws 409 if they are not.
+ */
+List *
+rf_answer_rows(const RfAnswer *answer, TupleDesc desc)
+{
+	RfReader	reader = {NULL};
+	List	   *tuples;
+	int			nest_level = 0;
+
+	if (answer->response != NULL)
+	{
+		reader.next = (unsigned char *) VARDATA_ANY(answer->response);
+		reader.end = reader.next + VARSIZE_ANY_EXHDR(answer->response);
+	}
+	if (desc == NULL)
+		desc = CreateTemplateTupleDesc(0);
+	check_columns(&reader, desc);
+	if (!rf_plain_columns(desc) || !Array_nulls)
+		nest_level = rf_plain_begin();
+	tuples = read_rows_or_refuse(&reader, answer, desc);
+	if (nest_level > 0)
+		rf_plain_end(nest_level);
+	return tuples;
+}
+
+/* --- The settings of a response --- */
+
+static char *
+setting_or_null(const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	return value == NULL || *value == '\0' ? NULL : pstrdup(value);
+}
+
+/* Notes the status and headers that a request's statement has set. */
+void
+rf_answer_settings(const RfKeyUse *use, RfAnswer *answer)
+{
+	answer->status = use->in_request ? setting_or_null("response.status") : NULL;
+	answer->headers = use->in_request ? setting_or_null("response.headers") : NULL;
+}
+
+static void
+set_for_transaction(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_LOCAL, true, ERROR, false);
+}
+
+/*
+ * Sets them again, for who reads them after the statement, and warns of rows
+ * that can't be given again.
+ */
+void
+rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer)
+{
+	if (use->in_request)
+	{
+		if (!answer->complete)
+			set_for_transaction("response.status", "200");
+		else if (answer->status != NULL)
+			set_for_transaction("response.status", answer->status);
+		set_for_transaction("response.headers", with_replayed(answer->headers));
+	}
+	if (!answer->complete)
+		ereport(WARNING,
+				(errmsg("the answer to the idempotency key was not kept"),
+				 errdetail("It was too large, or answers of this endpoint are not kept. The statement has had its effect.")));
+}

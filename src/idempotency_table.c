@@ -1,0 +1,411 @@
+/*
+ * idempotency_table.c: the records of keys.
+ *
+ * ringfence_data.idempotency_keys is read and written past row security, like
+ * the directory. A record is looked for among all that is committed and one's
+ * own, whatever the transaction's isolation: its snapshot may be older than the
+ * record that it has just waited for. Nobody else is writing it, for the key is
+ * locked.
+ *
+ * Every first use of a key pays for this file, so what is asked of the catalogs
+ * is remembered, and an index entry is made without the executor.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/skey.h"
+#include "access/stratnum.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+#include "compat.h"
+#include "idempotency.h"
+#include "table.h"
+
+/* Columns in the order in which core makes them. */
+enum
+{
+	KEY_ID,
+	KEY_ORG_ID,
+	KEY_USER_ID,
+	KEY_KEY,
+	KEY_METHOD,
+	KEY_PATH,
+	KEY_FINGERPRINT,
+	KEY_CREATED_AT,
+	KEY_EXPIRES_AT,
+	KEY_STATUS,
+	KEY_HEADERS,
+	KEY_PROCESSED,
+	KEY_COMPLETE,
+	KEY_RESPONSE,
+	KEY_COLUMNS
+};
+
+static const struct
+{
+	const char *name;
+	Oid			type;
+}			columns[KEY_COLUMNS] = {
+	[KEY_ID] = {"id", UUIDOID},
+	[KEY_ORG_ID] = {"org_id", UUIDOID},
+	[KEY_USER_ID] = {"user_id", UUIDOID},
+	[KEY_KEY] = {"key", TEXTOID},
+	[KEY_METHOD] = {"method", TEXTOID},
+	[KEY_PATH] = {"path", TEXTOID},
+	[KEY_FINGERPRINT] = {"fingerprint", BYTEAOID},
+	[KEY_CREATED_AT] = {"created_at", TIMESTAMPTZOID},
+	[KEY_EXPIRES_AT] = {"expires_at", TIMESTAMPTZOID},
+	[KEY_STATUS] = {"status", TEXTOID},
+	[KEY_HEADERS] = {"headers", TEXTOID},
+	[KEY_PROCESSED] = {"processed", INT8OID},
+	[KEY_COMPLETE] = {"complete", BOOLOID},
+	[KEY_RESPONSE] = {"response", BYTEAOID},
+};
+
+/* How often we learn anew what somebody changes as we look. */
+#define MAX_ATTEMPTS 10
+
+/*
+ * What is known of the table; void when "valid" is reset by its invalidation,
+ * which "changes" counts. Memory of "info" is in known_mcxt.
+ */
+static struct
+{
+	bool		valid;
+	uint64		changes;
+	Oid			keys;
+	Oid			index;			/* the primary key's */
+	IndexInfo  *info;			/* of it, if it is the only index, or NULL */
+}			known;
+static MemoryContext known_mcxt = NULL;
+
+/* ringfence.idempotency_retention, in seconds */
+static int	default_retention = 86400;
+
+/* ringfence.idempotency_max_response, in bytes */
+static int	max_response = 1024 * 1024;
+
+/* --- The table --- */
+
+static bool
+has_columns(Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (desc->natts < KEY_COLUMNS || !OidIsValid(rf_primary_key_index(rel)))
+		return false;
+	for (int i = 0; i < KEY_COLUMNS; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid != columns[i].type ||
+			strcmp(NameStr(att->attname), columns[i].name) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Knows the primary key, and whether it is an index like core makes it. */
+static void
+learn_index(Relation rel)
+{
+	List	   *indexes = RelationGetIndexList(rel);
+	Relation	index;
+	MemoryContext old;
+
+	known.index = rf_primary_key_index(rel);
+	known.info = NULL;
+	MemoryContextReset(known_mcxt);
+	if (list_length(indexes) != 1)
+		return;
+	index = index_open(known.index, AccessShareLock);
+	old = MemoryContextSwitchTo(known_mcxt);
+	if (index->rd_index->indnatts == 1 && index->rd_index->indimmediate &&
+		index->rd_index->indkey.values[0] == KEY_ID + 1)
+		known.info = BuildIndexInfo(index);
+	MemoryContextSwitchTo(old);
+	index_close(index, AccessShareLock);
+}
+
+/* Learns what is to be known; an error if core hasn't made the table. */
+static void
+learn_table(void)
+{
+	for (int attempt = 0; attempt < MAX_ATTEMPTS && !known.valid; attempt++)
+	{
+		uint64		changes = known.changes;
+		Relation	keys = rf_directory_open("idempotency_keys", RowExclusiveLock);
+
+		if (keys == NULL || !has_columns(keys))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("there is no table for idempotency keys in this database"),
+					 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
+		known.keys = RelationGetRelid(keys);
+		learn_index(keys);
+		relation_close(keys, NoLock);
+		known.valid = changes == known.changes;
+	}
+}
+
+/* Opens the table for writing; its lock ends with the transaction. */
+static Relation
+open_keys(void)
+{
+	for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++)
+	{
+		Relation	rel;
+
+		if (!known.valid)
+			learn_table();
+		rel = try_relation_open(known.keys, RowExclusiveLock);
+		if (rel != NULL && known.valid)
+			return rel;
+		if (rel != NULL)
+			relation_close(rel, NoLock);
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("the table of idempotency keys is being changed")));
+	return NULL;				/* keep the compiler quiet */
+}
+
+/* --- Records --- */
+
+static Datum
+bytes_datum(const void *data, size_t len)
+{
+	bytea	   *bytes = palloc(VARHDRSZ + len);
+
+	SET_VARSIZE(bytes, VARHDRSZ + len);
+	memcpy(VARDATA(bytes), data, len);
+	return PointerGetDatum(bytes);
+}
+
+static char *
+text_or_null(const Datum *values, const bool *nulls, int column)
+{
+	return nulls[column] ? NULL : TextDatumGetCString(values[column]);
+}
+
+/* Reads a record; false if its time is over. */
+static bool
+read_record(RfKeyUse *use, HeapTuple tuple, RfHash *fingerprint,
+			RfAnswer *answer)
+{
+	int			natts = RelationGetDescr(use->keys)->natts;
+	Datum	   *values = palloc(natts * sizeof(Datum));
+	bool	   *nulls = palloc(natts * sizeof(bool));
+	bytea	   *bytes;
+
+	heap_deform_tuple(tuple, RelationGetDescr(use->keys), values, nulls);
+	if (DatumGetTimestampTz(values[KEY_EXPIRES_AT]) <=
+		GetCurrentStatementStartTimestamp())
+		return false;
+
+	bytes = DatumGetByteaPP(values[KEY_FINGERPRINT]);
+	memset(fingerprint, 0, sizeof(*fingerprint));
+	memcpy(fingerprint, VARDATA_ANY(bytes),
+		   Min(VARSIZE_ANY_EXHDR(bytes), sizeof(*fingerprint)));
+	answer->status = text_or_null(values, nulls, KEY_STATUS);
+	answer->headers = text_or_null(values, nulls, KEY_HEADERS);
+	answer->processed = DatumGetInt64(values[KEY_PROCESSED]);
+	answer->complete = DatumGetBool(values[KEY_COMPLETE]);
+	answer->response = nulls[KEY_RESPONSE] ? NULL :
+		DatumGetByteaPCopy(values[KEY_RESPONSE]);
+	return true;
+}
+
+/*
+ * Opens the table and looks for the key's record. What it says is copied into
+ * the current memory context. One past its time is as good as none, and goes
+ * when another takes its place.
+ */
+bool
+rf_key_find(RfKeyUse *use, RfHash *fingerprint, RfAnswer *answer)
+{
+	IndexScanDesc scan;
+	ScanKeyData key;
+	TupleTableSlot *slot;
+	bool		found = false;
+
+	use->keys = open_keys();
+	use->index = index_open(known.index, RowExclusiveLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(use->keys),
+									&TTSOpsBufferHeapTuple);
+	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_UUID_EQ,
+				UUIDPGetDatum((pg_uuid_t *) &use->id));
+	scan = rf_index_beginscan(use->keys, use->index, SnapshotSelf, 1);
+	index_rescan(scan, &key, 1, NULL, 0);
+	if (index_getnext_slot(scan, ForwardScanDirection, slot))
+	{
+		HeapTuple	tuple = ExecFetchSlotHeapTuple(slot, false, NULL);
+
+		found = read_record(use, tuple, fingerprint, answer);
+		use->expired = !found;
+		use->tid = tuple->t_self;
+	}
+	index_endscan(scan);
+	ExecDropSingleTupleTableSlot(slot);
+	if (!found)
+		use->endpoint = rf_endpoint(use->method, use->path);
+	return found;
+}
+
+/* How many bytes of rows are recorded for a key that wasn't found. */
+int
+rf_key_answer_limit(const RfKeyUse *use)
+{
+	return use->endpoint.answers ? max_response : 0;
+}
+
+/* Removes the record past its time, unless somebody else just has. */
+static void
+remove_expired(RfKeyUse *use)
+{
+	TM_FailureData failure;
+
+	(void) heap_delete(use->keys, &use->tid, GetCurrentCommandId(true),
+					   InvalidSnapshot, true, &failure, false);
+}
+
+/* Adds the record and its index entry, by the executor if a DBA added more. */
+static void
+insert_record(RfKeyUse *use, HeapTuple tuple)
+{
+	Datum		value = UUIDPGetDatum((pg_uuid_t *) &use->id);
+	bool		isnull = false;
+
+	if (!known.valid || known.info == NULL)
+	{
+		rf_table_insert(use->keys, tuple);
+		return;
+	}
+	simple_heap_insert(use->keys, tuple);
+	known.info->ii_AmCache = NULL;
+	known.info->ii_Context = CurrentMemoryContext;
+	(void) index_insert(use->index, &value, &isnull, &tuple->t_self, use->keys,
+						UNIQUE_CHECK_YES, false, known.info);
+	rf_index_insert_cleanup(use->index, known.info);
+	known.info->ii_AmCache = NULL;
+}
+
+static TimestampTz
+expiry(const RfKeyUse *use, TimestampTz now)
+{
+	if (!use->endpoint.has_retention)
+		return TimestampTzPlusMilliseconds(now,
+										   default_retention * INT64CONST(1000));
+	return DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
+												   TimestampTzGetDatum(now),
+												   IntervalPGetDatum(&use->endpoint.retention)));
+}
+
+static void
+set_value(Datum *values, bool *nulls, int column, Datum value)
+{
+	values[column] = value;
+	nulls[column] = false;
+}
+
+/* Records what the key's statement answered, in this transaction. */
+void
+rf_key_add(RfKeyUse *use, const RfAnswer *answer)
+{
+	TupleDesc	desc = RelationGetDescr(use->keys);
+	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
+	bool	   *nulls = palloc(desc->natts * sizeof(bool));
+	const RfIdentity *identity = use->identity;
+	TimestampTz now = GetCurrentStatementStartTimestamp();
+
+	memset(nulls, true, desc->natts * sizeof(bool));
+	set_value(values, nulls, KEY_ID, UUIDPGetDatum((pg_uuid_t *) &use->id));
+	if (identity != NULL && identity->has_org)
+		set_value(values, nulls, KEY_ORG_ID, PointerGetDatum(&identity->org));
+	if (identity != NULL && identity->has_user)
+		set_value(values, nulls, KEY_USER_ID, PointerGetDatum(&identity->user));
+	set_value(values, nulls, KEY_KEY, CStringGetTextDatum(use->key));
+	set_value(values, nulls, KEY_METHOD, CStringGetTextDatum(use->method));
+	set_value(values, nulls, KEY_PATH, CStringGetTextDatum(use->path));
+	set_value(values, nulls, KEY_FINGERPRINT,
+			  bytes_datum(use->fingerprint.data, sizeof(RfHash)));
+	set_value(values, nulls, KEY_CREATED_AT, TimestampTzGetDatum(now));
+	set_value(values, nulls, KEY_EXPIRES_AT,
+			  TimestampTzGetDatum(expiry(use, now)));
+	if (answer->status != NULL)
+		set_value(values, nulls, KEY_STATUS,
+				  CStringGetTextDatum(answer->status));
+	if (answer->headers != NULL)
+		set_value(values, nulls, KEY_HEADERS,
+				  CStringGetTextDatum(answer->headers));
+	set_value(values, nulls, KEY_PROCESSED, Int64GetDatum(answer->processed));
+	set_value(values, nulls, KEY_COMPLETE, BoolGetDatum(answer->complete));
+	if (answer->response != NULL)
+		set_value(values, nulls, KEY_RESPONSE,
+				  PointerGetDatum(answer->response));
+
+	if (use->expired)
+		remove_expired(use);
+	insert_record(use, heap_form_tuple(desc, values, nulls));
+}
+
+/* Ends the use; the lock on the key stays until the transaction ends. */
+void
+rf_key_end(RfKeyUse *use)
+{
+	index_close(use->index, NoLock);
+	relation_close(use->keys, NoLock);
+	use->keys = use->index = NULL;
+}
+
+/* --- Callbacks --- */
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	(void) arg;
+	if (relid == InvalidOid || relid == known.keys || relid == known.index)
+	{
+		known.valid = false;
+		known.changes++;
+	}
+}
+
+/*
+ * Registers the settings and the callback. Called once, from
+ * rf_idempotency_init().
+ */
+void
+rf_key_table_init(void)
+{
+	known_mcxt = AllocSetContextCreate(TopMemoryContext,
+									   "ringfence idempotency table",
+									   ALLOCSET_SMALL_SIZES);
+	DefineCustomIntVariable("ringfence.idempotency_max_response",
+							"Largest result that is recorded under an idempotency key.",
+							NULL, &max_response, 1024 * 1024, 0,
+							256 * 1024 * 1024, PGC_SUSET,
+							GUC_UNIT_BYTE | GUC_NOT_IN_SAMPLE,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("ringfence.idempotency_retention",
+							"How long an idempotency key is kept, where its endpoint has no time of its own.",
+							NULL, &default_retention, 86400, 1, INT_MAX,
+							PGC_SUSET, GUC_UNIT_S | GUC_NOT_IN_SAMPLE,
+							NULL, NULL, NULL);
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+}
