@@ -31,22 +31,6 @@ static const RfAuditColumn columns[] = {
 	AUDIT_CORRELATION_ID, AUDIT_CLIENT_IP, AUDIT_USER_AGENT, AUDIT_REASON,
 };
 
-enum
-{
-	HEADER_AGENT,
-	HEADER_CORRELATION,
-	HEADER_REASON,
-	HEADER_TRACE,
-	HEADERS,
-};
-
-static const char *const header_names[HEADERS] = {
-	[HEADER_AGENT] = "user-agent",
-	[HEADER_CORRELATION] = "x-correlation-id",
-	[HEADER_REASON] = "x-reason",
-	[HEADER_TRACE] = "traceparent",
-};
-
 /*
  * The answer for this transaction, context, role and reason; in origin_mcxt.
  * Void for any other, and after an error on the way. Without a context and a
@@ -172,7 +156,7 @@ reason_of(char *header)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the reason is too long"),
 				 errdetail("Header %s has more than %d bytes.",
-						   header_names[HEADER_REASON], RF_MAX_REASON)));
+						   "x-reason", RF_MAX_REASON)));
 	return header;
 }
 
@@ -181,11 +165,9 @@ read_origin(void)
 {
 	RfAuditRecord *record = &origin.record;
 	const RfIdentity *identity = rf_context_peek();
-	char	   *headers[HEADERS];
-	char	   *correlation;
+	char	   *correlation = clean(rf_request_header(RF_HEADER_CORRELATION_ID),
+									RF_REQUEST_ID_BYTES - 1);
 
-	(void) rf_request_headers(HEADERS, header_names, headers);
-	correlation = clean(headers[HEADER_CORRELATION], RF_REQUEST_ID_BYTES - 1);
 	record->nulls[AUDIT_USER_ID] = identity == NULL || !identity->has_user;
 	if (!record->nulls[AUDIT_USER_ID])
 		record->values[AUDIT_USER_ID] =
@@ -197,11 +179,11 @@ read_origin(void)
 	rf_audit_set_text(record, AUDIT_REQUEST_ID, rf_context_in_request() ? rf_request_id() : NULL);
 	rf_audit_set_text(record, AUDIT_CORRELATION_ID,
 					  correlation != NULL ? correlation :
-					  trace_id(headers[HEADER_TRACE]));
+					  trace_id(rf_request_header(RF_HEADER_TRACEPARENT)));
 	record->nulls[AUDIT_CLIENT_IP] =
 		!rf_client_ip(&record->values[AUDIT_CLIENT_IP]);
-	rf_audit_set_text(record, AUDIT_USER_AGENT, clean(headers[HEADER_AGENT], MAX_AGENT));
-	rf_audit_set_text(record, AUDIT_REASON, reason_of(headers[HEADER_REASON]));
+	rf_audit_set_text(record, AUDIT_USER_AGENT, clean(rf_request_header(RF_HEADER_USER_AGENT), MAX_AGENT));
+	rf_audit_set_text(record, AUDIT_REASON, reason_of(rf_request_header(RF_HEADER_REASON)));
 }
 
 /* Is there neither a context nor a request? */

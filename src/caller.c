@@ -234,7 +234,7 @@ rf_request_id(void)
 	if (request.transaction == rf_context_transaction())
 		return request.id;
 
-	header = rf_request_header("x-request-id");
+	header = rf_request_header(RF_HEADER_REQUEST_ID);
 	if (header == NULL || !plausible_request_id(header))
 	{
 		rf_uuid7(&uuid);
@@ -301,11 +301,11 @@ rf_client_ip(Datum *address)
 
 	if (trusted_proxies > 0)
 	{
-		const char *header = rf_request_header("x-forwarded-for");
+		char	   *header = rf_request_header(RF_HEADER_FORWARDED_FOR);
 		char	   *entry = NULL;
 
 		if (header != NULL)
-			entry = nth_from_right(pstrdup(header), trusted_proxies);
+			entry = nth_from_right(header, trusted_proxies);
 		if (entry == NULL || !plausible_address(entry))
 			return false;
 		*address = DirectFunctionCall1(inet_in, CStringGetDatum(entry));

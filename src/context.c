@@ -420,31 +420,6 @@ rf_context_peek(void)
 	return rf_context();
 }
 
-/*
- * Headers of the request (names in lower case), palloc'd or NULL each; false if
- * there are none at all. Headers are the caller's word and decide nothing.
- */
-bool
-rf_request_headers(int n, const char *const *names, char **values)
-{
-	const char *headers = GetConfigOption("request.headers", true, false);
-
-	memset(values, 0, n * sizeof(*values));
-	if (headers == NULL || *headers == '\0')
-		return false;
-	return rf_json_fields(headers, strlen(headers), GetDatabaseEncoding(),
-						  n, names, values);
-}
-
-const char *
-rf_request_header(const char *name)
-{
-	char	   *value;
-
-	(void) rf_request_headers(1, &name, &value);
-	return value;
-}
-
 /* --- Settings and callbacks --- */
 
 static bool

@@ -13,7 +13,8 @@
  * statement has used, with the subtransaction level of the use: an assignment
  * that a rollback to a savepoint brings back is known as used, and one whose use
  * was rolled back is not. The list lives in TopTransactionContext and is
- * forgotten with the transaction.
+ * forgotten with the transaction. A key protects one statement: another one
+ * that changes something while it is set is done, with a warning.
  *
  * What can't be protected is refused while a key waits for its statement; a
  * transaction that wrote something and never used its key can't commit.
@@ -50,6 +51,7 @@ typedef struct KeyUsed
 {
 	uint64		serial;
 	int			level;			/* of the subtransaction */
+	bool		undone;			/* it was rolled back */
 } KeyUsed;
 
 /* The assignment in force; 0 for none. Set by the assign hook. */
@@ -61,7 +63,7 @@ static uint64 assignments = 0;
 /* The one that came from a header; older ones don't matter. */
 static uint64 header_serial = 0;
 
-/* KeyUsed, in the order of their serials; reset by key_at_xact_end(). */
+/* KeyUsed, in the order of their first uses; reset by key_at_xact_end(). */
 static List *uses = NIL;
 
 /* Storage of the setting, and guc.c's record of it; owned by guc.c. */
@@ -70,33 +72,50 @@ static struct config_generic *key_record = NULL;
 
 /* --- Assignments --- */
 
+/* The use of the assignment in force, or NULL. */
+static KeyUsed *
+find_use(void)
+{
+	ListCell   *lc;
+
+	/* A new assignment, as in most cases, is beyond the end of the list. */
+	if (uses == NIL ||
+		((KeyUsed *) llast(uses))->serial < rf_idempotency_serial)
+		return NULL;
+	foreach(lc, uses)
+		if (((KeyUsed *) lfirst(lc))->serial == rf_idempotency_serial)
+			return lfirst(lc);
+	return NULL;
+}
+
 /* Does the key wait for its statement? */
 static bool
 is_armed(void)
 {
-	ListCell   *lc;
+	KeyUsed    *used;
 
 	if (rf_idempotency_serial == 0)
 		return false;
-	if (uses == NIL ||
-		((KeyUsed *) llast(uses))->serial < rf_idempotency_serial)
-		return true;
-	foreach(lc, uses)
-		if (((KeyUsed *) lfirst(lc))->serial == rf_idempotency_serial)
-		return false;
-	return true;
+	used = find_use();
+	return used == NULL || used->undone;
 }
 
 static void
 note_use(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
-	KeyUsed    *used = palloc(sizeof(KeyUsed));
+	KeyUsed    *used = find_use();
 
+	if (used == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopTransactionContext);
+
+		used = palloc(sizeof(KeyUsed));
+		uses = lappend(uses, used);
+		MemoryContextSwitchTo(old);
+	}
 	used->serial = rf_idempotency_serial;
 	used->level = GetCurrentTransactionNestLevel();
-	uses = lappend(uses, used);
-	MemoryContextSwitchTo(old);
+	used->undone = false;
 }
 
 /* Did the key that is in force come with the request? */
@@ -170,21 +189,6 @@ is_write(const char *method)
 	return false;
 }
 
-/* The value of the request's Idempotency-Key header, or NULL. */
-static char *
-key_header(void)
-{
-	static const char *const name = "idempotency-key";
-	const char *headers = GetConfigOption("request.headers", true, false);
-	char	   *value;
-
-	/* Most requests have none, which doesn't take a parser to see. */
-	if (headers == NULL || strstr(headers, name) == NULL)
-		return NULL;
-	(void) rf_request_headers(1, &name, &value);
-	return value;
-}
-
 static void
 require_key(const char *method)
 {
@@ -211,7 +215,7 @@ rf_idempotency_arm(void)
 
 	if (XactReadOnly || !is_write(method))
 		return;
-	header = key_header();
+	header = rf_request_header(RF_HEADER_IDEMPOTENCY_KEY);
 	if (header == NULL)
 	{
 		require_key(method);
@@ -247,6 +251,15 @@ refuse(const char *what, const char *hint)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("%s cannot be used with an idempotency key", what),
 			 errhint("%s", hint)));
+}
+
+/* The key has been used, so that nobody may think that it protects more. */
+static void
+warn_unprotected(void)
+{
+	ereport(WARNING,
+			(errmsg("the statement is not protected by the idempotency key, which has been used"),
+			 errhint("Set a key of its own for it, or set an empty one to say that it needs none.")));
 }
 
 static void
@@ -321,9 +334,14 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 	RfAnswer	answer;
 
 	*replayed = false;
-	if (!is_armed() || XactReadOnly || !is_top_level(queryDesc) ||
+	if (XactReadOnly || !is_top_level(queryDesc) ||
 		!rf_plan_modifies(queryDesc->plannedstmt, rf_key_from_header()))
 		return NULL;
+	if (!is_armed())
+	{
+		warn_unprotected();
+		return NULL;
+	}
 	check_statement(queryDesc, direction, count);
 
 	recording = palloc0(sizeof(RfRecording));
@@ -417,7 +435,11 @@ rf_idempotency_utility(Node *statement)
 		((VariableSetStmt *) statement)->name != NULL &&
 		pg_strcasecmp(((VariableSetStmt *) statement)->name, SETTING) == 0)
 		RequireTransactionBlock(true, "SET LOCAL " SETTING);
-	if (is_armed() && !XactReadOnly && !is_harmless(statement))
+	if (rf_idempotency_serial == 0 || XactReadOnly || is_harmless(statement))
+		return;
+	if (!is_armed())
+		warn_unprotected();
+	else
 		refuse(GetCommandTagName(CreateCommandTag(statement)),
 			   "Put it into a function, and call ringfence.idempotent().");
 }
@@ -451,6 +473,9 @@ check_at_commit(void)
 				 errmsg("parameter \"%s\" cannot be set for a session", SETTING),
 				 errhint("RESET it, and use SET LOCAL in a transaction block.")));
 	if (!is_armed() || XactReadOnly)
+		return;
+	/* A statement whose use was undone has nothing left of what it wrote. */
+	if (find_use() != NULL)
 		return;
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		ereport(ERROR,
@@ -504,10 +529,9 @@ key_at_subxact_end(SubXactEvent event, SubTransactionId mySubid,
 
 		if (used->level < level)
 			continue;
-		if (event == SUBXACT_EVENT_COMMIT_SUB)
-			used->level = level - 1;
-		else
-			uses = foreach_delete_current(uses, lc);
+		used->level = level - 1;
+		if (event == SUBXACT_EVENT_ABORT_SUB)
+			used->undone = true;
 	}
 }
 

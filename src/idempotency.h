@@ -81,6 +81,14 @@ typedef struct RfAnswer
 
 typedef struct RfRecording RfRecording;
 
+/* Settings that the text of values depends on. */
+typedef enum RfSettings
+{
+	RF_SETTINGS_NONE,
+	RF_SETTINGS_USUAL,
+	RF_SETTINGS_ALL,
+} RfSettings;
+
 /* idempotency.c */
 extern PGDLLIMPORT uint64 rf_idempotency_serial;
 extern void rf_idempotency_init(void);
@@ -111,8 +119,8 @@ extern bool rf_key_claim(RfKeyUse *use, RfAnswer *answer);
 extern void rf_key_end(RfKeyUse *use);
 extern bool rf_key_from_header(void);
 extern const char *rf_type_label(Oid type, char *buf);
-extern bool rf_plain_type(Oid type);
-extern int	rf_plain_begin(void);
+extern RfSettings rf_type_settings(Oid type);
+extern int	rf_plain_begin(RfSettings needed);
 extern void rf_plain_end(int nest_level);
 
 /* idempotency_endpoint.c */
@@ -131,7 +139,7 @@ typedef struct RfRows RfRows;
 extern int	rf_response_column(TupleDesc desc, const char *name);
 extern int	rf_body_column(TupleDesc desc);
 extern bool rf_is_string(Oid type);
-extern bool rf_plain_columns(TupleDesc desc);
+extern RfSettings rf_columns_settings(TupleDesc desc);
 extern void rf_rows_check(TupleDesc desc);
 extern RfRows *rf_rows_begin(TupleDesc desc, DestReceiver *dest, int limit);
 extern void rf_rows_keep(RfRows *rows, MinimalTuple tuple);

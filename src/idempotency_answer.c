@@ -210,7 +210,8 @@ rf_answer_rows(const RfAnswer *answer, TupleDesc desc)
 {
 	RfReader	reader = {NULL};
 	List	   *tuples;
-	int			nest_level = 0;
+	RfSettings	needed;
+	int			nest_level;
 
 	if (answer->response != NULL)
 	{
@@ -220,11 +221,12 @@ rf_answer_rows(const RfAnswer *answer, TupleDesc desc)
 	if (desc == NULL)
 		desc = CreateTemplateTupleDesc(0);
 	check_columns(&reader, desc);
-	if (!rf_plain_columns(desc) || !Array_nulls)
-		nest_level = rf_plain_begin();
+	needed = rf_columns_settings(desc);
+	if (!Array_nulls)
+		needed = Max(needed, RF_SETTINGS_USUAL);
+	nest_level = rf_plain_begin(needed);
 	tuples = read_rows_or_refuse(&reader, answer, desc);
-	if (nest_level > 0)
-		rf_plain_end(nest_level);
+	rf_plain_end(nest_level);
 	return tuples;
 }
 

@@ -26,12 +26,18 @@
 #include "parser/scansup.h"
 #include "port/pg_bswap.h"
 #include "storage/lock.h"
+#include "pgtime.h"
 #include "storage/proc.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/bytea.h"
+#include "utils/float.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/pg_locale.h"
 #include "utils/typcache.h"
+#include "utils/xml.h"
 
 #include "compat.h"
 #include "idempotency.h"
@@ -122,9 +128,12 @@ rf_type_label(Oid type, char *buf)
 	return label.data;
 }
 
-/* Does the text of its values depend on no setting? */
-bool
-rf_plain_type(Oid type)
+/*
+ * How much of a session's settings the text of a type's values depends on.
+ * Types that are not PostgreSQL's own may be made of any others.
+ */
+RfSettings
+rf_type_settings(Oid type)
 {
 	switch (type)
 	{
@@ -142,42 +151,59 @@ rf_plain_type(Oid type)
 		case NAMEOID:
 		case JSONOID:
 		case JSONBOID:
-			return true;
+			return RF_SETTINGS_NONE;
+		case MONEYOID:
+		case MONEYARRAYOID:
+			return RF_SETTINGS_ALL;
 		default:
-			return false;
+			return type < FirstGenbkiObjectId ? RF_SETTINGS_USUAL :
+				RF_SETTINGS_ALL;
 	}
 }
 
 /*
  * Fixes the settings that values' text depends on, until rf_plain_end(), or
- * the end of the (sub)transaction.
+ * the end of the (sub)transaction. Most are as they have to be already, and
+ * lc_monetary, which is slow to set, matters to money alone.
  */
 int
-rf_plain_begin(void)
+rf_plain_begin(RfSettings needed)
 {
-	static const char *const settings[][2] = {
-		{"array_nulls", "on"},
-		{"bytea_output", "hex"},
-		{"datestyle", "ISO"},
-		{"extra_float_digits", "1"},
-		{"intervalstyle", "postgres"},
-		{"lc_monetary", "C"},
-		{"timezone", "UTC"},
-		{"xmloption", "content"},
+	const char *zone = pg_get_timezone_name(session_timezone);
+	const struct
+	{
+		const char *name;
+		const char *value;
+		bool		is_so;
+	}			settings[] =
+	{
+		{"array_nulls", "on", Array_nulls},
+		{"bytea_output", "hex", bytea_output == BYTEA_OUTPUT_HEX},
+		{"datestyle", "ISO", DateStyle == USE_ISO_DATES},
+		{"extra_float_digits", "1", extra_float_digits == 1},
+		{"intervalstyle", "postgres", IntervalStyle == INTSTYLE_POSTGRES},
+		{"lc_monetary", "C", needed < RF_SETTINGS_ALL || strcmp(locale_monetary, "C") == 0},
+		{"timezone", "UTC", zone != NULL && strcmp(zone, "UTC") == 0},
+		{"xmloption", "content", xmloption == XMLOPTION_CONTENT},
 	};
-	int			nest_level = NewGUCNestLevel();
+	int			nest_level;
 
+	if (needed == RF_SETTINGS_NONE)
+		return 0;
+	nest_level = NewGUCNestLevel();
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET,
-								 PGC_S_SESSION, GUC_ACTION_SAVE, true, ERROR,
-								 false);
+		if (!settings[i].is_so)
+			(void) set_config_option(settings[i].name, settings[i].value,
+									 PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, ERROR, false);
 	return nest_level;
 }
 
 void
 rf_plain_end(int nest_level)
 {
-	AtEOXact_GUC(true, nest_level);
+	if (nest_level > 0)
+		AtEOXact_GUC(true, nest_level);
 }
 
 static void
@@ -222,15 +248,15 @@ static void
 add_parameters(ParamListInfo params)
 {
 	int			n = params != NULL ? params->numParams : 0;
-	int			nest_level = 0;
+	RfSettings	needed = RF_SETTINGS_NONE;
+	int			nest_level;
 
-	for (int i = 0; i < n && nest_level == 0; i++)
-		if (!rf_plain_type(params->params[i].ptype))
-			nest_level = rf_plain_begin();
+	for (int i = 0; i < n; i++)
+		needed = Max(needed, rf_type_settings(params->params[i].ptype));
+	nest_level = rf_plain_begin(needed);
 	for (int i = 0; i < n; i++)
 		add_parameter(params, i);
-	if (nest_level > 0)
-		rf_plain_end(nest_level);
+	rf_plain_end(nest_level);
 }
 
 /*
@@ -366,7 +392,7 @@ add_caller(const RfKeyUse *use)
 		add_string(GetUserNameFromId(GetSessionUserId(), false));
 		return;
 	}
-	session = rf_request_header("x-session-key");
+	session = rf_request_header(RF_HEADER_SESSION_KEY);
 	if (session != NULL && *session != '\0')
 	{
 		add_string("session");

@@ -83,8 +83,9 @@ rf_rows_check(TupleDesc desc)
 	{
 		Oid			type = TupleDescAttr(desc, i)->atttypid;
 
-		if (get_typtype(type) == TYPTYPE_PSEUDO && type != VOIDOID &&
-			type != CSTRINGOID)
+		if (rf_type_settings(type) != RF_SETTINGS_NONE &&
+			get_typtype(type) == TYPTYPE_PSEUDO &&
+			type != VOIDOID && type != CSTRINGOID)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("a result of type %s cannot be recorded under an idempotency key",
@@ -220,13 +221,14 @@ rf_is_string(Oid type)
 	return type == TEXTOID || type == VARCHAROID || type == JSONOID;
 }
 
-bool
-rf_plain_columns(TupleDesc desc)
+RfSettings
+rf_columns_settings(TupleDesc desc)
 {
+	RfSettings	needed = RF_SETTINGS_NONE;
+
 	for (int i = 0; i < desc->natts; i++)
-		if (!rf_plain_type(TupleDescAttr(desc, i)->atttypid))
-			return false;
-	return true;
+		needed = Max(needed, rf_type_settings(TupleDescAttr(desc, i)->atttypid));
+	return needed;
 }
 
 static void
@@ -284,10 +286,13 @@ put_rows(StringInfo out, RfRows *rows)
 
 	for (int i = 0; i < desc->natts; i++)
 	{
+		Oid			type = TupleDescAttr(desc, i)->atttypid;
 		Oid			output;
 		bool		is_varlena;
 
-		getTypeOutputInfo(TupleDescAttr(desc, i)->atttypid, &output, &is_varlena);
+		if (rf_is_string(type))
+			continue;
+		getTypeOutputInfo(type, &output, &is_varlena);
 		fmgr_info(output, &outputs[i]);
 	}
 	pq_sendint32(out, list_length(rows->tuples));
@@ -337,7 +342,7 @@ void
 rf_rows_end(RfRows *rows, RfAnswer *answer)
 {
 	StringInfoData out;
-	int			nest_level = 0;
+	int			nest_level;
 
 	if (!rows->complete && rows->body < 0)
 		rows->tuples = NIL;
@@ -346,15 +351,13 @@ rf_rows_end(RfRows *rows, RfAnswer *answer)
 	if (rows->desc == NULL)
 		rows->desc = CreateTemplateTupleDesc(0);
 	put_columns(&out, rows->desc);
-	if (!rf_plain_columns(rows->desc))
-		nest_level = rf_plain_begin();
+	nest_level = rf_plain_begin(rf_columns_settings(rows->desc));
 	if (!put_rows(&out, rows))
 	{
 		give_up_rows(rows);
 		(void) put_rows(&out, rows);
 	}
-	if (nest_level > 0)
-		rf_plain_end(nest_level);
+	rf_plain_end(nest_level);
 	answer->complete = rows->complete;
 	answer->response = (bytea *) out.data;
 	SET_VARSIZE(answer->response, out.len);

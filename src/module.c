@@ -158,6 +158,7 @@ void
 _PG_init(void)
 {
 	rf_context_init();
+	rf_headers_init();
 	rf_session_init();
 	rf_caller_init();
 	rf_jwt_init();

@@ -138,6 +138,20 @@ typedef enum RfOrgStatus
 	RF_ORG_CLOSED,
 } RfOrgStatus;
 
+/* Headers of a request that somebody asks for. */
+typedef enum RfHeader
+{
+	RF_HEADER_CORRELATION_ID,
+	RF_HEADER_FORWARDED_FOR,
+	RF_HEADER_IDEMPOTENCY_KEY,
+	RF_HEADER_REASON,
+	RF_HEADER_REQUEST_ID,
+	RF_HEADER_SESSION_KEY,
+	RF_HEADER_TRACEPARENT,
+	RF_HEADER_USER_AGENT,
+	RF_HEADERS,
+} RfHeader;
+
 /* A verification key. The secret is palloc'd: rf_jwt_key_wipe() it. */
 typedef struct RfJwtKey
 {
@@ -181,9 +195,6 @@ extern void rf_context_publish(void);
 extern bool rf_context_in_request(void);
 extern bool rf_session_is(const char *role);
 extern const RfIdentity *rf_context_peek(void);
-extern const char *rf_request_header(const char *name);
-extern bool rf_request_headers(int n, const char *const *names,
-							   char **values);
 
 /* directory.c */
 extern struct RelationData *rf_directory_open(const char *name, int lockmode);
@@ -206,6 +217,10 @@ extern const char *rf_actor_name(RfActor actor);
 /* entry.c */
 extern PGDLLEXPORT void rf_entry_main(Datum main_arg);
 extern const char *rf_entry_reason(void);
+
+/* headers.c */
+extern char *rf_request_header(RfHeader header);
+extern void rf_headers_init(void);
 
 /* jwt.c */
 extern void rf_jwt_init(void);
