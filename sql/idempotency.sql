@@ -2,13 +2,13 @@
 -- others once, by their event's id.
 
 CREATE FUNCTION ringfence.set_idempotency_key(key text) RETURNS void
-LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
+LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'ringfence_set_idempotency_key';
 REVOKE EXECUTE ON FUNCTION ringfence.set_idempotency_key(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.set_idempotency_key(text)
 	TO ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.set_idempotency_key(text) IS
-	'sets ringfence.idempotency_key for the transaction, as SET LOCAL does where the library is loaded already: the next statement that changes something happens once; an empty string takes a key back that no statement has used; 22023 for what is no key';
+	'sets ringfence.idempotency_key for the transaction, as SET LOCAL does where the library is loaded already: the next statement that changes something happens once; an empty string takes it back; 22004, 22023 for what is no key';
 
 CREATE FUNCTION ringfence.idempotent(key text, fn regprocedure, args jsonb DEFAULT '{}') RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE

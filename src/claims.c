@@ -195,8 +195,9 @@ json_scan(const char *json, size_t len, int encoding, JsonSink sink, void *arg)
 	return scan.root_is_object && !scan.failed;
 }
 
-static int
-hex_value(char c)
+/* The value of a hexadecimal digit, or -1. */
+int
+rf_hex_digit(char c)
 {
 	if (c >= '0' && c <= '9')
 		return c - '0';
@@ -226,8 +227,8 @@ rf_uuid_parse(const char *string, RfUuid *uuid)
 				return false;
 			continue;
 		}
-		high = hex_value(string[i]);
-		low = hex_value(string[i + 1]);
+		high = rf_hex_digit(string[i]);
+		low = rf_hex_digit(string[i + 1]);
 		if (high < 0 || low < 0)
 			return false;
 		uuid->data[n++] = (unsigned char) (high << 4 | low);

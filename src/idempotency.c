@@ -172,6 +172,11 @@ set_key(const char *key)
 Datum
 ringfence_set_idempotency_key(PG_FUNCTION_ARGS)
 {
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("idempotency key must not be null"),
+				 errhint("Pass an empty string for no key.")));
 	set_key(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }

@@ -117,7 +117,7 @@ adjust_response(const RfAnswer *answer, TupleDesc desc, ColumnInput *columns,
 		return;
 	values[status] = CStringGetTextDatum("200");
 	nulls[status] = false;
-	switch (getBaseType(columns[body].type))
+	switch (columns[body].type)
 	{
 		case TEXTOID:
 		case VARCHAROID:
@@ -146,9 +146,11 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 		Oid			input;
 
-		columns[i].type = att->atttypid;
+		/* A domain's CHECK has been passed; it may do things of its own. */
 		columns[i].typmod = att->atttypmod;
-		getTypeInputInfo(att->atttypid, &input, &columns[i].parameter);
+		columns[i].type = getBaseTypeAndTypmod(att->atttypid,
+											   &columns[i].typmod);
+		getTypeInputInfo(columns[i].type, &input, &columns[i].parameter);
 		fmgr_info(input, &columns[i].input);
 	}
 	for (uint32 row = 0; row < nrows && !reader->failed; row++)
@@ -190,6 +192,7 @@ read_rows_or_refuse(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 		int			category = ERRCODE_TO_CATEGORY(geterrcode());
 
 		if (category != ERRCODE_DATA_EXCEPTION &&
+			category != ERRCODE_FEATURE_NOT_SUPPORTED &&
 			category != ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION &&
 			category != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION)
 			PG_RE_THROW();

@@ -13,12 +13,15 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_aggregate.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "idempotency.h"
 
@@ -63,11 +66,41 @@ function_modifies(Oid function, void *context)
 		!is_one_of(name, preparing, lengthof(preparing));
 }
 
+/* pg_proc calls every aggregate immutable, whatever it is made of. */
+static bool
+aggregate_modifies(Oid aggregate, void *context)
+{
+	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggregate));
+	FormData_pg_aggregate form;
+	Oid			parts[6];
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = *(Form_pg_aggregate) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+	parts[0] = form.aggtransfn;
+	parts[1] = form.aggfinalfn;
+	parts[2] = form.aggcombinefn;
+	parts[3] = form.aggmtransfn;
+	parts[4] = form.aggminvtransfn;
+	parts[5] = form.aggmfinalfn;
+	for (int i = 0; i < (int) lengthof(parts); i++)
+		if (OidIsValid(parts[i]) && function_modifies(parts[i], context))
+			return true;
+	return false;
+}
+
 static bool
 expression_modifies(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (IsA(node, Aggref) &&
+		aggregate_modifies(((Aggref *) node)->aggfnoid, context))
+		return true;
+	if (IsA(node, WindowFunc) &&
+		aggregate_modifies(((WindowFunc *) node)->winfnoid, context))
+		return true;
 	return check_functions_in_node(node, function_modifies, context) ||
 		expression_tree_walker(node, expression_modifies, context);
 }

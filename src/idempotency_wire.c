@@ -11,6 +11,7 @@
 #endif
 
 #include "idempotency.h"
+#include "ringfence.h"
 
 /* Is it a key: 1 to 255 bytes, none of them a control character? */
 bool
@@ -63,18 +64,6 @@ rf_key_parse(const char *header, char *key)
 	return *next == '\0' && rf_key_valid(key);
 }
 
-static int
-hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /*
  * Decodes a path's percent-escapes in place, so that one endpoint has one
  * spelling. What is no escape, or of a NUL, stays.
@@ -86,8 +75,8 @@ rf_path_decode(char *path)
 
 	while (*path != '\0')
 	{
-		int			high = path[0] == '%' ? hex_digit(path[1]) : -1;
-		int			low = high >= 0 ? hex_digit(path[2]) : -1;
+		int			high = path[0] == '%' ? rf_hex_digit(path[1]) : -1;
+		int			low = high >= 0 ? rf_hex_digit(path[2]) : -1;
 
 		if (low >= 0 && (high > 0 || low > 0))
 		{

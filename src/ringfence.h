@@ -95,6 +95,7 @@ extern bool rf_claims_parse(const char *json, size_t len, int encoding,
 							RfClaims *claims);
 extern bool rf_json_fields(const char *json, size_t len, int encoding,
 						   int n, const char *const *names, char **values);
+extern int	rf_hex_digit(char c);
 extern bool rf_uuid_parse(const char *string, RfUuid *uuid);
 extern bool rf_token_header_parse(const char *json, size_t len, int encoding,
 								  RfTokenHeader *header);
