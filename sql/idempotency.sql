@@ -120,6 +120,7 @@ CREATE FUNCTION ringfence.keep_idempotency_keys(
 ) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
+SET quote_all_identifiers = off
 AS $$
 DECLARE
 	endpoint text := path;

@@ -170,13 +170,14 @@ safe_to_lex(const char *json, size_t len, int encoding)
 }
 
 static bool
-json_scan(const char *json, size_t len, int encoding, JsonSink sink, void *arg)
+json_scan(const char *json, size_t len, size_t limit, int encoding,
+		  JsonSink sink, void *arg)
 {
 	JsonScan	scan = {0};
 	JsonSemAction sem = {0};
 	JsonLexContext *lex;
 
-	if (len == 0 || len > RF_MAX_CLAIMS || !safe_to_lex(json, len, encoding))
+	if (len == 0 || len > limit || !safe_to_lex(json, len, encoding))
 		return false;
 
 	scan.sink = sink;
@@ -379,7 +380,7 @@ bool
 rf_claims_parse(const char *json, size_t len, int encoding, RfClaims *claims)
 {
 	memset(claims, 0, sizeof(*claims));
-	if (json_scan(json, len, encoding, claims_sink, claims))
+	if (json_scan(json, len, RF_MAX_CLAIMS, encoding, claims_sink, claims))
 		return true;
 	memset(claims, 0, sizeof(*claims));
 	return false;
@@ -424,7 +425,7 @@ rf_token_header_parse(const char *json, size_t len, int encoding,
 					  RfTokenHeader *header)
 {
 	memset(header, 0, sizeof(*header));
-	return json_scan(json, len, encoding, header_sink, header);
+	return json_scan(json, len, RF_MAX_CLAIMS, encoding, header_sink, header);
 }
 
 typedef struct FieldSearch
@@ -460,7 +461,7 @@ rf_json_fields(const char *json, size_t len, int encoding, int n,
 	FieldSearch search = {n, names, values};
 
 	memset(values, 0, n * sizeof(*values));
-	if (json_scan(json, len, encoding, search_sink, &search))
+	if (json_scan(json, len, RF_MAX_HEADERS, encoding, search_sink, &search))
 		return true;
 	memset(values, 0, n * sizeof(*values));
 	return false;

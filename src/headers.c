@@ -35,6 +35,7 @@ static struct
 	uint64		transaction;
 	size_t		length;			/* of the setting */
 	uint64		hash;
+	bool		unreadable;		/* it is no JSON object, or too long */
 	char	   *values[RF_HEADERS];
 }			parsed;
 static MemoryContext header_mcxt = NULL;
@@ -47,8 +48,8 @@ parse(const char *setting, size_t length, uint64 hash)
 	parsed.valid = false;
 	MemoryContextReset(header_mcxt);
 	old = MemoryContextSwitchTo(header_mcxt);
-	(void) rf_json_fields(setting, length, GetDatabaseEncoding(), RF_HEADERS,
-						  names, parsed.values);
+	parsed.unreadable = !rf_json_fields(setting, length, GetDatabaseEncoding(),
+										RF_HEADERS, names, parsed.values);
 	MemoryContextSwitchTo(old);
 	parsed.transaction = rf_context_transaction();
 	parsed.length = length;
@@ -56,9 +57,9 @@ parse(const char *setting, size_t length, uint64 hash)
 	parsed.valid = true;
 }
 
-/* The value of a header, palloc'd; NULL if the request has none, or there is none. */
-char *
-rf_request_header(RfHeader header)
+/* Has the setting parsed; NULL if there is none. */
+static const char *
+read_headers(void)
 {
 	const char *setting = GetConfigOption("request.headers", true, false);
 	size_t		length;
@@ -71,8 +72,26 @@ rf_request_header(RfHeader header)
 	if (!parsed.valid || parsed.transaction != rf_context_transaction() ||
 		parsed.length != length || parsed.hash != hash)
 		parse(setting, length, hash);
-	return parsed.values[header] == NULL ? NULL :
-		pstrdup(parsed.values[header]);
+	return setting;
+}
+
+/* The value of a header, palloc'd; NULL if the request has none, or there is none. */
+char *
+rf_request_header(RfHeader header)
+{
+	if (read_headers() == NULL || parsed.values[header] == NULL)
+		return NULL;
+	return pstrdup(parsed.values[header]);
+}
+
+/* Are there headers that can't be read, of which this may be one? */
+bool
+rf_request_headers_unread(const char *name)
+{
+	const char *setting = read_headers();
+
+	return setting != NULL && parsed.unreadable &&
+		strstr(setting, name) != NULL;
 }
 
 /* Makes room for the values. Called once, from _PG_init. */

@@ -84,7 +84,7 @@ find_use(void)
 		return NULL;
 	foreach(lc, uses)
 		if (((KeyUsed *) lfirst(lc))->serial == rf_idempotency_serial)
-			return lfirst(lc);
+		return lfirst(lc);
 	return NULL;
 }
 
@@ -223,6 +223,13 @@ rf_idempotency_arm(void)
 	header = rf_request_header(RF_HEADER_IDEMPOTENCY_KEY);
 	if (header == NULL)
 	{
+		if (rf_request_headers_unread("idempotency-key"))
+			ereport(ERROR,
+					(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '0')),
+					 errmsg("the headers of the request cannot be read"),
+					 errdetail("They are no JSON object of strings, or have more than %d bytes.",
+							   RF_MAX_HEADERS),
+					 errhint("There seems to be an idempotency key among them, which must not be ignored.")));
 		require_key(method);
 		return;
 	}

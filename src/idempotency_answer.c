@@ -64,18 +64,18 @@ check_columns(RfReader *reader, TupleDesc desc)
 typedef struct ColumnInput
 {
 	Oid			type;
-	int32		typmod;
 	Oid			parameter;
 	FmgrInfo	input;
 } ColumnInput;
 
+/* The value as it was, whatever the column's length or precision is now. */
 static Datum
 read_value(ColumnInput *column, const char *bytes, uint32 len)
 {
 	if (rf_is_string(column->type))
 		return PointerGetDatum(cstring_to_text_with_len(bytes, len));
 	return InputFunctionCall(&column->input, pnstrdup(bytes, len),
-							 column->parameter, column->typmod);
+							 column->parameter, -1);
 }
 
 /* response.headers with one more; as they were if they are no array. */
@@ -147,9 +147,7 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 		Oid			input;
 
 		/* A domain's CHECK has been passed; it may do things of its own. */
-		columns[i].typmod = att->atttypmod;
-		columns[i].type = getBaseTypeAndTypmod(att->atttypid,
-											   &columns[i].typmod);
+		columns[i].type = getBaseType(att->atttypid);
 		getTypeInputInfo(columns[i].type, &input, &columns[i].parameter);
 		fmgr_info(input, &columns[i].input);
 	}

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/transam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -36,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_locale.h"
+#include "utils/syscache.h"
 #include "utils/typcache.h"
 #include "utils/xml.h"
 
@@ -67,6 +69,21 @@ add_string(const char *string)
 	add(string, strlen(string));
 }
 
+/* Not format_type(): that goes by quote_all_identifiers. */
+static void
+append_type_name(StringInfo out, Oid type)
+{
+	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
+	Form_pg_type form;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for type %u", type);
+	form = (Form_pg_type) GETSTRUCT(tuple);
+	appendStringInfo(out, "%s.%s", get_namespace_name(form->typnamespace),
+					 NameStr(form->typname));
+	ReleaseSysCache(tuple);
+}
+
 /* A type by name, with what it is made of. */
 static void
 describe_type(StringInfo out, Oid type)
@@ -84,7 +101,7 @@ describe_type(StringInfo out, Oid type)
 	if (type < FirstGenbkiObjectId)
 		appendStringInfo(out, "%u", type);
 	else
-		appendStringInfoString(out, format_type_be_qualified(type));
+		append_type_name(out, type);
 	if (getBaseType(type) != type)
 	{
 		appendStringInfoChar(out, ':');
@@ -101,7 +118,7 @@ describe_type(StringInfo out, Oid type)
 
 		if (att->attisdropped)
 			continue;
-		appendStringInfo(out, "%s ", quote_identifier(NameStr(att->attname)));
+		appendStringInfo(out, "%s ", NameStr(att->attname));
 		describe_type(out, att->atttypid);
 		appendStringInfoChar(out, ',');
 	}
@@ -183,6 +200,7 @@ rf_plain_begin(RfSettings needed)
 		{"extra_float_digits", "1", extra_float_digits == 1},
 		{"intervalstyle", "postgres", IntervalStyle == INTSTYLE_POSTGRES},
 		{"lc_monetary", "C", needed < RF_SETTINGS_ALL || strcmp(locale_monetary, "C") == 0},
+		{"quote_all_identifiers", "off", !quote_all_identifiers},
 		{"timezone", "UTC", zone != NULL && strcmp(zone, "UTC") == 0},
 		{"xmloption", "content", xmloption == XMLOPTION_CONTENT},
 	};

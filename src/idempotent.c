@@ -273,6 +273,20 @@ recorded_result(const RfAnswer *answer, bool *isnull)
 	return slot_getattr(slot, 1, isnull);
 }
 
+/* The function, qualified, as pg_identify_object() writes it by default. */
+static char *
+signature(Oid function)
+{
+	int			nest_level = 0;
+	char	   *result;
+
+	if (quote_all_identifiers)
+		nest_level = rf_plain_begin(RF_SETTINGS_USUAL);
+	result = format_procedure_qualified(function);
+	rf_plain_end(nest_level);
+	return result;
+}
+
 static void
 check_arguments(FunctionCallInfo fcinfo)
 {
@@ -311,7 +325,7 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 	arguments = PG_GETARG_JSONB_P(2);
 	rf_key_begin(&use, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	use.method = "CALL";
-	use.path = format_procedure_qualified(PG_GETARG_OID(1));
+	use.path = signature(PG_GETARG_OID(1));
 	rf_key_fingerprint_call(&use, JsonbToCString(NULL, &arguments->root,
 												 VARSIZE(arguments)));
 	if (rf_key_claim(&use, &answer))

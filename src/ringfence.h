@@ -22,8 +22,9 @@
 #define RF_REQUEST_ID_BYTES 129 /* likewise */
 #define RF_MAX_REASON 1000
 
-/* Longest claims that are read at all, longest token, deepest nesting. */
+/* Longest claims, headers and token that are read at all; deepest nesting. */
 #define RF_MAX_CLAIMS 16384
+#define RF_MAX_HEADERS (256 * 1024)
 #define RF_MAX_TOKEN 8192
 #define RF_MAX_NESTING 16
 
@@ -221,6 +222,7 @@ extern const char *rf_entry_reason(void);
 
 /* headers.c */
 extern char *rf_request_header(RfHeader header);
+extern bool rf_request_headers_unread(const char *name);
 extern void rf_headers_init(void);
 
 /* jwt.c */
