@@ -82,6 +82,19 @@ rf_guc_malloc(size_t size)
 }
 #endif
 
+/* One function asks for the privileges on any kind of object: new in 16. */
+#ifdef ACL_H
+#if PG_VERSION_NUM >= 160000
+#define rf_aclcheck(class, object, mode) \
+	object_aclcheck(class, object, GetUserId(), mode)
+#else
+#define rf_aclcheck(class, object, mode) \
+	((class) == NamespaceRelationId ? \
+	 pg_namespace_aclcheck(object, GetUserId(), mode) : \
+	 pg_proc_aclcheck(object, GetUserId(), mode))
+#endif
+#endif
+
 /* ExecutorRun() no longer says that it is the only run: new in 18. */
 #if PG_VERSION_NUM >= 180000
 #define RF_RUN_PARAMETERS \

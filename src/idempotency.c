@@ -23,7 +23,7 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
-#include "executor/executor.h"
+#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/pquery.h"
@@ -177,6 +177,7 @@ ringfence_set_idempotency_key(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("idempotency key must not be null"),
 				 errhint("Pass an empty string for no key.")));
+	RequireTransactionBlock(true, "ringfence.set_idempotency_key()");
 	set_key(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }
@@ -208,8 +209,8 @@ require_key(const char *method)
 }
 
 /*
- * For pre_request(): takes the key of a request that may write. Throws 400 if
- * it is malformed, or missing where one is required.
+ * For pre_request(): takes the key of a request that may write, once. Throws
+ * 400 if it is malformed, or missing where one is required.
  */
 void
 rf_idempotency_arm(void)
@@ -218,7 +219,7 @@ rf_idempotency_arm(void)
 	char		key[RF_MAX_IDEMPOTENCY_KEY + 1];
 	char	   *header;
 
-	if (XactReadOnly || !is_write(method))
+	if (XactReadOnly || !is_write(method) || rf_key_from_header())
 		return;
 	header = rf_request_header(RF_HEADER_IDEMPOTENCY_KEY);
 	if (header == NULL)
@@ -246,13 +247,24 @@ rf_idempotency_arm(void)
 /* --- Statements --- */
 
 /*
+ * Is code of a function being run? SPI has no question for that, but it tells
+ * whoever asks it to forget a relation, of a name that nobody can have given.
+ */
+static bool
+is_in_function(void)
+{
+	return SPI_unregister_relation("") != SPI_ERROR_UNCONNECTED;
+}
+
+/*
  * Is it the client's own statement? One that a function or a planner runs in
- * turn isn't among those of the portal.
+ * turn isn't among those of the portal, unless the function reads it with a
+ * cursor: that is a portal of its own.
  */
 static bool
 is_top_level(const QueryDesc *queryDesc)
 {
-	return ActivePortal != NULL &&
+	return ActivePortal != NULL && !is_in_function() &&
 		list_member_ptr(ActivePortal->stmts, queryDesc->plannedstmt);
 }
 
@@ -281,7 +293,8 @@ check_statement(const QueryDesc *queryDesc, ScanDirection direction,
 	if (list_length(ActivePortal->stmts) != 1)
 		refuse("a statement that a rule makes several of",
 			   "Replace the rule by a trigger.");
-	if (!ScanDirectionIsForward(direction) || count != 0)
+	if (!ScanDirectionIsForward(direction) || count != 0 ||
+		(ActivePortal->cursorOptions & CURSOR_OPT_SCROLL))
 		refuse("fetching a result in parts",
 			   "Fetch all rows at once, without a cursor or a row limit.");
 	rf_rows_check(queryDesc->tupDesc);
@@ -436,12 +449,15 @@ is_harmless(Node *statement)
 }
 
 /*
- * For top-level utility statements, before they are run: refuses those that
- * could change something beside the key.
+ * For utility statements that no other statement runs, before they are run:
+ * refuses those that could change something beside the key. EXECUTE of one is
+ * no top-level statement to PostgreSQL.
  */
 void
-rf_idempotency_utility(Node *statement)
+rf_idempotency_utility(Node *statement, ProcessUtilityContext context)
 {
+	if (context > PROCESS_UTILITY_QUERY || is_in_function())
+		return;
 	if (IsA(statement, VariableSetStmt) &&
 		((VariableSetStmt *) statement)->is_local &&
 		((VariableSetStmt *) statement)->name != NULL &&
@@ -484,7 +500,7 @@ check_at_commit(void)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("parameter \"%s\" cannot be set for a session", SETTING),
 				 errhint("RESET it, and use SET LOCAL in a transaction block.")));
-	if (!is_armed() || XactReadOnly)
+	if (!is_armed())
 		return;
 	/* A statement whose use was undone has nothing left of what it wrote. */
 	if (find_use() != NULL)

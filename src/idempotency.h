@@ -38,6 +38,7 @@ extern const char *rf_read_bytes(RfReader *reader, uint32 len);
 #include "datatype/timestamp.h"
 #include "executor/execdesc.h"
 #include "storage/itemptr.h"
+#include "tcop/utility.h"
 #include "utils/relcache.h"
 
 #include "digest.h"
@@ -93,7 +94,8 @@ typedef enum RfSettings
 extern PGDLLIMPORT uint64 rf_idempotency_serial;
 extern void rf_idempotency_init(void);
 extern void rf_idempotency_arm(void);
-extern void rf_idempotency_utility(Node *statement);
+extern void rf_idempotency_utility(Node *statement,
+								   ProcessUtilityContext context);
 extern RfRecording *rf_idempotency_begin(QueryDesc *queryDesc,
 										 ScanDirection direction,
 										 uint64 count, bool *replayed);

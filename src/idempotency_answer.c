@@ -9,6 +9,7 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -68,10 +69,20 @@ typedef struct ColumnInput
 	FmgrInfo	input;
 } ColumnInput;
 
+static void
+refuse_damaged(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the answer to the idempotency key cannot be read")));
+}
+
 /* The value as it was, whatever the column's length or precision is now. */
 static Datum
 read_value(ColumnInput *column, const char *bytes, uint32 len)
 {
+	if (!pg_verifymbstr(bytes, len, true))
+		refuse_damaged();
 	if (rf_is_string(column->type))
 		return PointerGetDatum(cstring_to_text_with_len(bytes, len));
 	return InputFunctionCall(&column->input, pnstrdup(bytes, len),
@@ -167,10 +178,8 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 		adjust_response(answer, desc, columns, values, nulls);
 		tuples = lappend(tuples, rf_form_minimal_tuple(desc, values, nulls));
 	}
-	if (reader->failed)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the answer to the idempotency key cannot be read")));
+	if (reader->failed || reader->next != reader->end)
+		refuse_damaged();
 	return tuples;
 }
 

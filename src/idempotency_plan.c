@@ -18,13 +18,16 @@
 #include "catalog/pg_aggregate.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
+#include "nodes/execnodes.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/typcache.h"
 
 #include "idempotency.h"
 
+static bool expression_modifies(Node *node, void *context);
 static bool plans_modify(List *plans, bool in_request);
 
 static bool
@@ -45,9 +48,10 @@ function_modifies(Oid function, void *context)
 		"pg_logical_emit_message", "pg_notify", "setval",
 	};
 	static const char *const preparing[] = {
-		"begin_org", "enter_org", "idempotent", "pre_request",
-		"random_secret", "set_context", "set_idempotency_key", "sign_in",
-		"sign_out", "uuid7",
+		"pre_request", "set_idempotency_key",
+		/* these not in a request, where they may be all of it */
+		"begin_org", "enter_org", "idempotent", "random_secret",
+		"set_context", "sign_in", "sign_out", "uuid7",
 	};
 	bool		in_request = *(bool *) context;
 	Oid			schema;
@@ -63,7 +67,7 @@ function_modifies(Oid function, void *context)
 		return in_request ? strcmp(name, "set_config") != 0 :
 			is_one_of(name, lasting, lengthof(lasting));
 	return schema != get_namespace_oid("ringfence", true) ||
-		!is_one_of(name, preparing, lengthof(preparing));
+		!is_one_of(name, preparing, in_request ? 2 : lengthof(preparing));
 }
 
 /* pg_proc calls every aggregate immutable, whatever it is made of. */
@@ -90,11 +94,33 @@ aggregate_modifies(Oid aggregate, void *context)
 	return false;
 }
 
+/* A cast to a domain evaluates the domain's CHECKs. */
+static bool
+domain_modifies(Oid domain, void *context)
+{
+	DomainConstraintRef *ref = palloc(sizeof(DomainConstraintRef));
+	ListCell   *lc;
+
+	/* The memory context lets go of it. */
+	InitDomainConstraintRef(domain, ref, CurrentMemoryContext, false);
+	foreach(lc, ref->constraints)
+	{
+		DomainConstraintState *constraint = lfirst(lc);
+
+		if (expression_modifies((Node *) constraint->check_expr, context))
+			return true;
+	}
+	return false;
+}
+
 static bool
 expression_modifies(Node *node, void *context)
 {
 	if (node == NULL)
 		return false;
+	if (IsA(node, CoerceToDomain) &&
+		domain_modifies(((CoerceToDomain *) node)->resulttype, context))
+		return true;
 	if (IsA(node, Aggref) &&
 		aggregate_modifies(((Aggref *) node)->aggfnoid, context))
 		return true;

@@ -102,44 +102,56 @@ static int	max_response = 1024 * 1024;
 
 /* --- The table --- */
 
+/*
+ * Is the table as core made it? More columns may have been added, but none that
+ * needs a value.
+ */
 static bool
 has_columns(Relation rel)
 {
 	TupleDesc	desc = RelationGetDescr(rel);
 
-	if (desc->natts < KEY_COLUMNS || !OidIsValid(rf_primary_key_index(rel)))
+	if (rel->rd_rel->relkind != RELKIND_RELATION || desc->natts < KEY_COLUMNS)
 		return false;
-	for (int i = 0; i < KEY_COLUMNS; i++)
+	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (att->attisdropped || att->atttypid != columns[i].type ||
+		if (i >= KEY_COLUMNS ? att->attnotnull && !att->attisdropped :
+			att->attisdropped || att->atttypid != columns[i].type ||
 			strcmp(NameStr(att->attname), columns[i].name) != 0)
 			return false;
 	}
 	return true;
 }
 
-/* Knows the primary key, and whether it is an index like core makes it. */
-static void
+/*
+ * Knows the primary key, if it is the id's, and whether it is the only index:
+ * then its entries are made without the executor.
+ */
+static bool
 learn_index(Relation rel)
 {
 	List	   *indexes = RelationGetIndexList(rel);
 	Relation	index;
 	MemoryContext old;
+	bool		is_of_id;
 
 	known.index = rf_primary_key_index(rel);
 	known.info = NULL;
 	MemoryContextReset(known_mcxt);
-	if (list_length(indexes) != 1)
-		return;
+	if (!OidIsValid(known.index))
+		return false;
 	index = index_open(known.index, AccessShareLock);
+	is_of_id = index->rd_index->indnkeyatts == 1 &&
+		index->rd_index->indkey.values[0] == KEY_ID + 1;
 	old = MemoryContextSwitchTo(known_mcxt);
-	if (index->rd_index->indnatts == 1 && index->rd_index->indimmediate &&
-		index->rd_index->indkey.values[0] == KEY_ID + 1)
+	if (is_of_id && list_length(indexes) == 1 &&
+		index->rd_index->indnatts == 1 && index->rd_index->indimmediate)
 		known.info = BuildIndexInfo(index);
 	MemoryContextSwitchTo(old);
 	index_close(index, AccessShareLock);
+	return is_of_id;
 }
 
 /* Learns what is to be known; an error if core hasn't made the table. */
@@ -151,13 +163,18 @@ learn_table(void)
 		uint64		changes = known.changes;
 		Relation	keys = rf_directory_open("idempotency_keys", RowExclusiveLock);
 
-		if (keys == NULL || !has_columns(keys))
+		if (keys == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("there is no table for idempotency keys in this database"),
 					 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
 		known.keys = RelationGetRelid(keys);
-		learn_index(keys);
+		if (!has_columns(keys) || !learn_index(keys))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("table \"%s\" is not as core makes it",
+							RelationGetRelationName(keys)),
+					 errdetail("Its columns, their order, or its primary key have been changed.")));
 		relation_close(keys, NoLock);
 		known.valid = changes == known.changes;
 	}

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -16,6 +17,7 @@
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -204,22 +206,34 @@ prepare_call(const Callee *callee, Jsonb *arguments)
 	return plan;
 }
 
+/* May the caller call it? A recorded result isn't for who may not either. */
+static void
+check_privileges(Oid function)
+{
+	Oid			schema = get_func_namespace(function);
+
+	if (rf_aclcheck(NamespaceRelationId, schema, ACL_USAGE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_SCHEMA,
+					   get_namespace_name(schema));
+	if (rf_aclcheck(ProcedureRelationId, function, ACL_EXECUTE) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION,
+					   get_func_name(function));
+}
+
 /* Calls the function; NULL for what is NULL in SQL, or nothing. */
 static Jsonb *
-call(Oid function, Jsonb *arguments, MemoryContext mcxt)
+call(const Callee *callee, Jsonb *arguments, MemoryContext mcxt)
 {
-	Callee		callee;
 	Datum		value = JsonbPGetDatum(arguments);
 	bool		isnull = true;
 	Jsonb	   *result = NULL;
 
-	read_callee(&callee, function);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	if (SPI_execute_plan(prepare_call(&callee, arguments), &value, NULL, false,
+	if (SPI_execute_plan(prepare_call(callee, arguments), &value, NULL, false,
 						 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not call function %u", function);
-	if (SPI_processed == 1 && callee.result != VOIDOID)
+		elog(ERROR, "could not call function %u", callee->function);
+	if (SPI_processed == 1 && callee->result != VOIDOID)
 		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1,
 							  &isnull);
 	if (!isnull)
@@ -313,6 +327,7 @@ check_arguments(FunctionCallInfo fcinfo)
 Datum
 ringfence_idempotent(PG_FUNCTION_ARGS)
 {
+	Callee		callee;
 	RfKeyUse	use;
 	RfAnswer	answer;
 	Jsonb	   *arguments;
@@ -323,9 +338,11 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 	check_arguments(fcinfo);
 	PreventCommandIfReadOnly("ringfence.idempotent()");
 	arguments = PG_GETARG_JSONB_P(2);
+	read_callee(&callee, PG_GETARG_OID(1));
+	check_privileges(callee.function);
 	rf_key_begin(&use, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	use.method = "CALL";
-	use.path = signature(PG_GETARG_OID(1));
+	use.path = signature(callee.function);
 	rf_key_fingerprint_call(&use, JsonbToCString(NULL, &arguments->root,
 												 VARSIZE(arguments)));
 	if (rf_key_claim(&use, &answer))
@@ -335,7 +352,7 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 	}
 	else
 	{
-		result = call(PG_GETARG_OID(1), arguments, CurrentMemoryContext);
+		result = call(&callee, arguments, CurrentMemoryContext);
 		record(&use, result);
 		isnull = result == NULL;
 		value = PointerGetDatum(result);

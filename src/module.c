@@ -64,6 +64,13 @@ enter_statement(QueryDesc *queryDesc)
 	return true;
 }
 
+/* The statement that the client asked for, while it is being run, or NULL. */
+const QueryDesc *
+rf_outermost_statement(void)
+{
+	return outermost.statement;
+}
+
 static void
 chain_run(RF_RUN_PARAMETERS)
 {

@@ -144,8 +144,8 @@ check_utility(PlannedStmt *pstmt, const char *queryString,
 			  DestReceiver *dest, QueryCompletion *qc)
 {
 	check_statement(pstmt->utilityStmt);
-	if (context == PROCESS_UTILITY_TOPLEVEL)
-		rf_idempotency_utility(pstmt->utilityStmt);
+	if (rf_outermost_statement() == NULL)
+		rf_idempotency_utility(pstmt->utilityStmt, context);
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 							queryEnv, dest, qc);

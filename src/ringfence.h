@@ -234,6 +234,9 @@ extern void rf_session_init(void);
 extern const char *rf_session_claims(void);
 extern bool rf_session_signed_in(void);
 
+/* module.c */
+extern const struct QueryDesc *rf_outermost_statement(void);
+
 /* guard.c */
 extern void rf_guard_init(void);
 
