@@ -1,9 +1,11 @@
 #!/bin/bash
 # Builds ringfence, makes a private PostgreSQL cluster in demo/cluster with
 # three organizations in it, and shows the same requests made by different
-# people, what is on record of them, and how a forgery of that is found. With PostgREST on PATH, or named by POSTGREST, they go over HTTP; else,
-# or with POSTGREST empty, psql sends the statements that PostgREST would send. SCALE=N loads about
-# N thousand bookings. Run it as often as you like; demo/stop.sh ends it.
+# people, one that is sent three times, what is on record of them, and how a
+# forgery of that is found. With PostgREST on PATH, or named by POSTGREST, they
+# go over HTTP; else, or with POSTGREST empty, psql sends the statements that
+# PostgREST would send. SCALE=N loads about N thousand bookings. Run it as often
+# as you like; demo/stop.sh ends it.
 set -u -o pipefail
 cd "$(dirname "$0")/.." || exit 1
 top=$PWD
@@ -43,7 +45,7 @@ in_demo make -s -C src -j "$(nproc)" all install >>"$work/build.log" 2>&1 || {
 }
 
 # A cluster of other scripts or another scale is made anew.
-made="$(cat "$work"/src/sql/ringfence--*.sql "$work"/src/apps/ringfence-*--*.sql "$work/src/apps/cleaning/demo.sql" | md5sum | cut -d ' ' -f 1) $scale"
+made="$(cat "$work"/src/sql/ringfence--*.sql "$work"/src/apps/ringfence-*--*.sql "$work/src/apps/cleaning/demo.sql" "$work/src/demo/setup.sql" | md5sum | cut -d ' ' -f 1) $scale"
 if [ -d "$work/data" ] && [ "$(cat "$work/made" 2>/dev/null)" != "$made" ]; then
 	echo "the cluster there is of another version or scale: making a new one"
 	demo/stop.sh >/dev/null

@@ -48,6 +48,19 @@ booking=$(sql "SELECT id FROM cleaning.bookings WHERE org_id = '$alder' AND team
 show "A worker tries to confirm a booking of the own team: that is for the office" \
 	alder_worker POST /rpc/confirm_booking '{"booking": "'"$booking"'"}' \
 	"SELECT * FROM cleaning_v1.confirm_booking('$booking')"
+key=$(cat /proc/sys/kernel/random/uuid)
+payer="Payer ${key%%-*}"
+pay() {
+	show "$1" alder_owner POST /payments '{"amount_minor": '"$2"', "paid_by": "'"$payer"'"}' \
+		"INSERT INTO demo_v1.payments (amount_minor, paid_by) VALUES ($2, '$payer') RETURNING payments.*" demo_v1
+}
+pay "A payment is posted, with an Idempotency-Key" 10511
+pay "... again, as if no answer had arrived: the answer is that of before, and nothing is done" 10511
+pay "... and a third time" 10511
+pay "... with the same key, but another amount: refused" 99
+key=
+show "There is one payment" \
+	alder_owner GET "/payments?paid_by=eq.${payer/ /%20}" '' "SELECT * FROM demo_v1.payments WHERE paid_by = '$payer'" demo_v1
 show "The owner adds a team: the database knows whose it is" \
 	alder_owner POST /teams '{"name": "Demo team"}' "INSERT INTO cleaning_v1.teams (name) VALUES ('Demo team') RETURNING teams.*"
 reason='a slip of the pen'

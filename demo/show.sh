@@ -36,8 +36,9 @@ token_of() {
 	printf '%s' "${!name}"
 }
 
-# What the next requests give as their reason.
+# What the next requests give as their reason, and their Idempotency-Key.
 reason=
+key=
 
 start_postgrest() {
 	local config=$work/postgrest.conf log=$work/postgrest.log port
@@ -102,8 +103,8 @@ by_superuser() {
 }
 
 # show TITLE WHO METHOD PATH BODY SQL [PROFILE]: one request. WHO is a name in
-# tokens, or nobody; SQL is what PostgREST makes of the request; the variable
-# reason, if it isn't empty, goes along as x-reason.
+# tokens, or nobody; SQL is what PostgREST makes of the request; the variables
+# reason and key, if they aren't empty, go along as x-reason and Idempotency-Key.
 show() {
 	local title=$1 who=$2 method=$3 path=$4 body=$5 query=$6 profile=${7:-cleaning_v1}
 	echo
@@ -134,6 +135,10 @@ over_http() {
 		arguments+=(-H "x-reason: $reason")
 		printed+=" -H 'x-reason: $reason'"
 	fi
+	if [ -n "$key" ]; then
+		arguments+=(-H "Idempotency-Key: $key")
+		printed+=" -H 'Idempotency-Key: $key'"
+	fi
 	if [ -n "$body" ]; then
 		arguments+=(-H 'Content-Type: application/json' -H 'Prefer: return=representation' -d "$body")
 		printed+=" -H 'Content-Type: application/json' -H 'Prefer: return=representation' -d '${body//\'/\'\\\'\'}'"
@@ -142,14 +147,15 @@ over_http() {
 		printed+=" -H 'Prefer: return=representation'"
 	fi
 	echo "  $printed"
-	status=$(curl "${arguments[@]}" -o "$work/answer" -w '%{http_code}')
+	status=$(curl "${arguments[@]}" -D "$work/headers" -o "$work/answer" -w '%{http_code}')
 	echo "  $status"
+	sed -n 's/^\(idempotency-replayed: [^\r]*\).*/      \1/Ip' "$work/headers"
 	brief <"$work/answer"
 }
 
 through_psql() {
 	local mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
-	local headers='{"host":"localhost","accept":"*/*"'${reason:+,\"x-reason\":\"$reason\"}'}'
+	local headers='{"host":"localhost","accept":"*/*"'${reason:+,\"x-reason\":\"$reason\"}${key:+,\"idempotency-key\":\"$key\"}'}'
 	[ "$method" != GET ] || mode=ONLY
 	if [ "$who" = nobody ]; then
 		role=ringfence_anon
@@ -157,7 +163,7 @@ through_psql() {
 	else
 		claims=${!claims_name}
 	fi
-	echo "  $method $path${body:+ $body}   ($who)${reason:+   x-reason: $reason}"
+	echo "  $method $path${body:+ $body}   ($who)${reason:+   x-reason: $reason}${key:+   Idempotency-Key: $key}"
 	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
 	cat >"$work/request.sql" <<-SQL
 		\\set VERBOSITY verbose
@@ -177,7 +183,9 @@ through_psql() {
 			POST) [[ $path == /rpc/* ]] && echo "  200" || echo "  201" ;;
 			*) echo "  200" ;;
 		esac
-		paste -sd ' ' <<<"$output" | cut -d $'\037' -f 3 | brief
+		output=$(paste -sd ' ' <<<"$output")
+		cut -d $'\037' -f 4 <<<"$output" | sed -n 's/.*"\(Idempotency-Replayed\)": "\([^"]*\)".*/      \1: \2/p'
+		cut -d $'\037' -f 3 <<<"$output" | brief
 	else
 		code=$(sed -n 's/.*ERROR:  \([0-9A-Z]\{5\}\): .*/\1/p' <<<"$output" | head -n 1)
 		echo "  $(status_of "$code" "$who")"

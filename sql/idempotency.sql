@@ -8,7 +8,7 @@ REVOKE EXECUTE ON FUNCTION ringfence.set_idempotency_key(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.set_idempotency_key(text)
 	TO ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.set_idempotency_key(text) IS
-	'sets ringfence.idempotency_key for the transaction, as SET LOCAL does where the library is loaded already: the next statement that changes something happens once; an empty string takes it back; 22004, 22023 for what is no key';
+	'sets ringfence.idempotency_key for the transaction, as SET LOCAL does where the library is loaded already: the next statement that changes something happens once; an empty string takes it back; 22004, 22023 for what is no key, 25P01 outside a transaction block';
 
 CREATE FUNCTION ringfence.idempotent(key text, fn regprocedure, args jsonb DEFAULT '{}') RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL UNSAFE

@@ -160,14 +160,21 @@ reason_of(char *header)
 	return header;
 }
 
+static const RfHeader origin_headers[] = {
+	RF_HEADER_CORRELATION_ID, RF_HEADER_TRACEPARENT, RF_HEADER_USER_AGENT,
+	RF_HEADER_REASON,
+};
+
 static void
 read_origin(void)
 {
 	RfAuditRecord *record = &origin.record;
 	const RfIdentity *identity = rf_context_peek();
-	char	   *correlation = clean(rf_request_header(RF_HEADER_CORRELATION_ID),
-									RF_REQUEST_ID_BYTES - 1);
+	char	   *headers[lengthof(origin_headers)];
+	char	   *correlation;
 
+	rf_request_headers(lengthof(origin_headers), origin_headers, headers);
+	correlation = clean(headers[0], RF_REQUEST_ID_BYTES - 1);
 	record->nulls[AUDIT_USER_ID] = identity == NULL || !identity->has_user;
 	if (!record->nulls[AUDIT_USER_ID])
 		record->values[AUDIT_USER_ID] =
@@ -179,20 +186,18 @@ read_origin(void)
 	rf_audit_set_text(record, AUDIT_REQUEST_ID, rf_context_in_request() ? rf_request_id() : NULL);
 	rf_audit_set_text(record, AUDIT_CORRELATION_ID,
 					  correlation != NULL ? correlation :
-					  trace_id(rf_request_header(RF_HEADER_TRACEPARENT)));
+					  trace_id(headers[1]));
 	record->nulls[AUDIT_CLIENT_IP] =
 		!rf_client_ip(&record->values[AUDIT_CLIENT_IP]);
-	rf_audit_set_text(record, AUDIT_USER_AGENT, clean(rf_request_header(RF_HEADER_USER_AGENT), MAX_AGENT));
-	rf_audit_set_text(record, AUDIT_REASON, reason_of(rf_request_header(RF_HEADER_REASON)));
+	rf_audit_set_text(record, AUDIT_USER_AGENT, clean(headers[2], MAX_AGENT));
+	rf_audit_set_text(record, AUDIT_REASON, reason_of(headers[3]));
 }
 
 /* Is there neither a context nor a request? */
 static bool
 is_plain(void)
 {
-	const char *headers = GetConfigOption("request.headers", true, false);
-
-	return rf_context_peek() == NULL && (headers == NULL || *headers == '\0') &&
+	return rf_context_peek() == NULL && !rf_request_has_headers() &&
 		!rf_context_in_request();
 }
 

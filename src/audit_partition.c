@@ -377,23 +377,15 @@ index_columns(Relation rel, int n)
 		Relation	index = index_open(partition.indexes[k], RowExclusiveLock);
 		IndexInfo  *info = partition.infos[k];
 
-		/* What the access method keeps there doesn't outlive this. */
-		info->ii_AmCache = NULL;
-		info->ii_Context = CurrentMemoryContext;
 		for (int i = 0; i < n; i++)
 		{
 			Datum		values[INDEX_MAX_KEYS];
 			bool		nulls[INDEX_MAX_KEYS];
 
 			FormIndexDatum(info, partition.slots[i], NULL, values, nulls);
-			(void) index_insert(index, values, nulls,
-								&partition.slots[i]->tts_tid, rel,
-								index->rd_index->indisunique ?
-								UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
-								false, info);
+			rf_table_index_entry(rel, index, info, values, nulls,
+								 &partition.slots[i]->tts_tid);
 		}
-		rf_index_insert_cleanup(index, info);
-		info->ii_AmCache = NULL;
 		index_close(index, NoLock);
 	}
 }

@@ -110,6 +110,13 @@ has_claims(void)
 	return claims_record->stack != NULL && *claims_text() != '\0';
 }
 
+/* The claims of the request, or an empty string; owned by guc.c. */
+const char *
+rf_context_claims(void)
+{
+	return has_claims() ? claims_text() : "";
+}
+
 /*
  * Narrows a membership's roles and parties to those that the token names. A
  * token that names none has them all.

@@ -8,8 +8,6 @@
 
 #include <openssl/evp.h>
 
-#include "utils/palloc.h"
-
 #include "digest.h"
 
 struct RfDigest

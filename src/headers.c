@@ -1,12 +1,12 @@
 /*
- * headers.c: the headers of the request, as far as anybody here asks for them.
+ * headers.c: what PostgREST says of the request.
  *
- * PostgREST gives them as one JSON object, and several rooms ask for one or the
+ * It gives the headers as one JSON object, and several rooms ask for one or the
  * other. So it is parsed once, and what is of interest in it is kept, for as
  * long as the transaction and the setting are the same: the setting is known
  * again by its length and hash, for a copy would be one of the bearer token.
  *
- * Headers are the caller's word and decide nothing about who they are.
+ * All this is the caller's word and decides nothing about who they are.
  */
 #include "postgres.h"
 
@@ -57,15 +57,23 @@ parse(const char *setting, size_t length, uint64 hash)
 	parsed.valid = true;
 }
 
+static const char *
+setting_or_empty(const char *name)
+{
+	const char *value = GetConfigOption(name, true, false);
+
+	return value != NULL ? value : "";
+}
+
 /* Has the setting parsed; NULL if there is none. */
 static const char *
 read_headers(void)
 {
-	const char *setting = GetConfigOption("request.headers", true, false);
+	const char *setting = setting_or_empty("request.headers");
 	size_t		length;
 	uint64		hash;
 
-	if (setting == NULL || *setting == '\0')
+	if (*setting == '\0')
 		return NULL;
 	length = strlen(setting);
 	hash = hash_bytes_extended((const unsigned char *) setting, length, 0);
@@ -75,23 +83,57 @@ read_headers(void)
 	return setting;
 }
 
-/* The value of a header, palloc'd; NULL if the request has none, or there is none. */
+/* Values of headers, palloc'd; NULL for those that the request hasn't got. */
+void
+rf_request_headers(int n, const RfHeader *headers, char **values)
+{
+	bool		any = read_headers() != NULL;
+
+	for (int i = 0; i < n; i++)
+	{
+		const char *value = any ? parsed.values[headers[i]] : NULL;
+
+		values[i] = value != NULL ? pstrdup(value) : NULL;
+	}
+}
+
 char *
 rf_request_header(RfHeader header)
 {
-	if (read_headers() == NULL || parsed.values[header] == NULL)
-		return NULL;
-	return pstrdup(parsed.values[header]);
+	char	   *value;
+
+	rf_request_headers(1, &header, &value);
+	return value;
 }
 
 /* Are there headers that can't be read, of which this may be one? */
 bool
-rf_request_headers_unread(const char *name)
+rf_request_header_unread(RfHeader header)
 {
 	const char *setting = read_headers();
 
 	return setting != NULL && parsed.unreadable &&
-		strstr(setting, name) != NULL;
+		strstr(setting, names[header]) != NULL;
+}
+
+/* GET, POST and so on; empty outside a request. Owned by guc.c. */
+const char *
+rf_request_method(void)
+{
+	return setting_or_empty("request.method");
+}
+
+/* The path, without the query; likewise. */
+const char *
+rf_request_path(void)
+{
+	return setting_or_empty("request.path");
+}
+
+bool
+rf_request_has_headers(void)
+{
+	return *setting_or_empty("request.headers") != '\0';
 }
 
 /* Makes room for the values. Called once, from _PG_init. */

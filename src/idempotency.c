@@ -23,7 +23,9 @@
 
 #include "access/parallel.h"
 #include "access/xact.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
+#include "executor/tuptable.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "tcop/pquery.h"
@@ -83,8 +85,12 @@ find_use(void)
 		((KeyUsed *) llast(uses))->serial < rf_idempotency_serial)
 		return NULL;
 	foreach(lc, uses)
-		if (((KeyUsed *) lfirst(lc))->serial == rf_idempotency_serial)
-		return lfirst(lc);
+	{
+		KeyUsed    *used = lfirst(lc);
+
+		if (used->serial == rf_idempotency_serial)
+			return used;
+	}
 	return NULL;
 }
 
@@ -119,8 +125,8 @@ note_use(void)
 }
 
 /* Did the key that is in force come with the request? */
-bool
-rf_key_from_header(void)
+static bool
+is_from_header(void)
 {
 	return rf_idempotency_serial != 0 && rf_idempotency_serial == header_serial;
 }
@@ -167,7 +173,8 @@ set_key(const char *key)
 
 /*
  * set_idempotency_key(key text): like SET LOCAL, which can't load the library
- * in a session that hasn't yet.
+ * in a session that hasn't yet. Throws 22004, 22023, and 25P01 outside a
+ * transaction block.
  */
 Datum
 ringfence_set_idempotency_key(PG_FUNCTION_ARGS)
@@ -189,7 +196,7 @@ is_write(const char *method)
 {
 	static const char *const writes[] = {"POST", "PATCH", "PUT", "DELETE"};
 
-	for (int i = 0; method != NULL && i < (int) lengthof(writes); i++)
+	for (int i = 0; i < (int) lengthof(writes); i++)
 		if (strcmp(method, writes[i]) == 0)
 			return true;
 	return false;
@@ -215,16 +222,16 @@ require_key(const char *method)
 void
 rf_idempotency_arm(void)
 {
-	const char *method = GetConfigOption("request.method", true, false);
+	const char *method = rf_request_method();
 	char		key[RF_MAX_IDEMPOTENCY_KEY + 1];
 	char	   *header;
 
-	if (XactReadOnly || !is_write(method) || rf_key_from_header())
+	if (XactReadOnly || !is_write(method) || is_from_header())
 		return;
 	header = rf_request_header(RF_HEADER_IDEMPOTENCY_KEY);
 	if (header == NULL)
 	{
-		if (rf_request_headers_unread("idempotency-key"))
+		if (rf_request_header_unread(RF_HEADER_IDEMPOTENCY_KEY))
 			ereport(ERROR,
 					(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '0')),
 					 errmsg("the headers of the request cannot be read"),
@@ -293,10 +300,12 @@ check_statement(const QueryDesc *queryDesc, ScanDirection direction,
 	if (list_length(ActivePortal->stmts) != 1)
 		refuse("a statement that a rule makes several of",
 			   "Replace the rule by a trigger.");
-	if (!ScanDirectionIsForward(direction) || count != 0 ||
-		(ActivePortal->cursorOptions & CURSOR_OPT_SCROLL))
+	/* An option that DECLARE CURSOR always has, and nothing else. */
+	if (ActivePortal->cursorOptions & CURSOR_OPT_FAST_PLAN)
+		refuse("a cursor", "Send the statement itself.");
+	if (!ScanDirectionIsForward(direction) || count != 0)
 		refuse("fetching a result in parts",
-			   "Fetch all rows at once, without a cursor or a row limit.");
+			   "Fetch all rows at once, without a row limit.");
 	rf_rows_check(queryDesc->tupDesc);
 }
 
@@ -359,8 +368,9 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 	RfAnswer	answer;
 
 	*replayed = false;
-	if (XactReadOnly || !is_top_level(queryDesc) ||
-		!rf_plan_modifies(queryDesc->plannedstmt, rf_key_from_header()))
+	/* At its end a portal is run once more, and nothing is. */
+	if (ScanDirectionIsNoMovement(direction) || XactReadOnly || !is_top_level(queryDesc) ||
+		!rf_plan_modifies(queryDesc->plannedstmt, is_from_header()))
 		return NULL;
 	if (!is_armed())
 	{
@@ -371,6 +381,7 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 
 	recording = palloc0(sizeof(RfRecording));
 	rf_key_begin(&recording->use, key_setting);
+	recording->use.from_header = is_from_header();
 	rf_key_fingerprint_statement(&recording->use, queryDesc);
 	note_use();
 	if (rf_key_claim(&recording->use, &answer))
@@ -404,13 +415,32 @@ rf_idempotency_end(RfRecording *recording, QueryDesc *queryDesc)
 
 /* --- Utility statements --- */
 
+static bool are_constants(List *nodes);
+
+/* Is it a value that is there without running anything? */
 static bool
-explains_only(const ExplainStmt *statement)
+is_constant(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_A_Const:
+			return true;
+		case T_TypeCast:
+			return is_constant(((TypeCast *) node)->arg);
+		case T_A_ArrayExpr:
+			return are_constants(((A_ArrayExpr *) node)->elements);
+		default:
+			return false;
+	}
+}
+
+static bool
+are_constants(List *nodes)
 {
 	ListCell   *lc;
 
-	foreach(lc, statement->options)
-		if (strcmp(lfirst_node(DefElem, lc)->defname, "analyze") == 0)
+	foreach(lc, nodes)
+		if (!is_constant(lfirst(lc)))
 		return false;
 	return true;
 }
@@ -419,6 +449,8 @@ explains_only(const ExplainStmt *statement)
 static bool
 is_harmless(Node *statement)
 {
+	Query	   *explained;
+
 	switch (nodeTag(statement))
 	{
 		case T_TransactionStmt:
@@ -427,7 +459,6 @@ is_harmless(Node *statement)
 		case T_LockStmt:
 		case T_ConstraintsSetStmt:
 		case T_PrepareStmt:
-		case T_ExecuteStmt:
 		case T_DeallocateStmt:
 		case T_DiscardStmt:
 		case T_DeclareCursorStmt:
@@ -438,8 +469,14 @@ is_harmless(Node *statement)
 		case T_LoadStmt:
 		case T_CheckPointStmt:
 			return true;
+		case T_ExecuteStmt:
+			/* The statement is seen; what makes its parameters isn't. */
+			return are_constants(((ExecuteStmt *) statement)->params);
 		case T_ExplainStmt:
-			return explains_only((ExplainStmt *) statement);
+			explained = castNode(Query, ((ExplainStmt *) statement)->query);
+			return !rf_explains_by_running((ExplainStmt *) statement) &&
+				(explained->utilityStmt == NULL ||
+				 is_harmless(explained->utilityStmt));
 		case T_CopyStmt:
 			return !((CopyStmt *) statement)->is_from &&
 				((CopyStmt *) statement)->relation != NULL;
@@ -456,7 +493,9 @@ is_harmless(Node *statement)
 void
 rf_idempotency_utility(Node *statement, ProcessUtilityContext context)
 {
-	if (context > PROCESS_UTILITY_QUERY || is_in_function())
+	if ((context != PROCESS_UTILITY_TOPLEVEL &&
+		 context != PROCESS_UTILITY_QUERY) ||
+		rf_statement_running() || is_in_function() || creating_extension)
 		return;
 	if (IsA(statement, VariableSetStmt) &&
 		((VariableSetStmt *) statement)->is_local &&
@@ -502,7 +541,7 @@ check_at_commit(void)
 				 errhint("RESET it, and use SET LOCAL in a transaction block.")));
 	if (!is_armed())
 		return;
-	/* A statement whose use was undone has nothing left of what it wrote. */
+	/* A use that was undone has left nothing of what it wrote. */
 	if (find_use() != NULL)
 		return;
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
@@ -511,10 +550,9 @@ check_at_commit(void)
 				 errmsg("the transaction wrote without using its idempotency key"),
 				 errdetail("The key protects the next INSERT, UPDATE, DELETE or MERGE, or a SELECT that calls a volatile function, after it is set."),
 				 errhint("Set the key just before the statement that it is for.")));
-	if (!rf_key_from_header())
+	if (!is_from_header())
 		ereport(WARNING,
-				(errcode(ERRCODE_WARNING),
-				 errmsg("no statement used the idempotency key")));
+				(errmsg("no statement used the idempotency key")));
 }
 
 static void
@@ -571,8 +609,8 @@ rf_idempotency_init(void)
 							   "Idempotency key of the next statement that changes something.",
 							   "It can be set for the transaction only.",
 							   &key_setting, "", PGC_USERSET,
-							   GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE |
-							   GUC_DISALLOW_IN_FILE,
+							   GUC_NO_SHOW_ALL | GUC_NO_RESET_ALL |
+							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							   check_key, assign_key, NULL);
 	key_record = rf_find_setting(SETTING);
 	rf_endpoint_init();

@@ -13,7 +13,7 @@
 /* Room for the label of a type whose OID is fixed. */
 #define RF_LABEL_BYTES 12
 
-/* What is given again for an answer that was too large. */
+/* What is given again for an answer that wasn't kept. */
 #define RF_NOT_KEPT "{\"replayed\": true, \"complete\": false}"
 
 /* Reads bytes from first to last; what is past the end is a failure. */
@@ -38,6 +38,7 @@ extern const char *rf_read_bytes(RfReader *reader, uint32 len);
 #include "datatype/timestamp.h"
 #include "executor/execdesc.h"
 #include "storage/itemptr.h"
+#include "storage/lock.h"
 #include "tcop/utility.h"
 #include "utils/relcache.h"
 
@@ -60,9 +61,11 @@ typedef struct RfKeyUse
 	const char *method;
 	const char *path;
 	bool		in_request;		/* there is somebody who reads response.* */
+	bool		from_header;	/* and they sent the key */
 	const RfIdentity *identity; /* or NULL */
 	RfHash		fingerprint;
 	RfUuid		id;				/* of the key and whose it is */
+	LOCKTAG		tag;			/* of its lock */
 	Relation	keys;			/* the table, open */
 	Relation	index;			/* its primary key's, likewise */
 	bool		expired;		/* there is a record past its time */
@@ -119,10 +122,9 @@ extern void rf_key_fingerprint_statement(RfKeyUse *use,
 extern void rf_key_fingerprint_call(RfKeyUse *use, const char *arguments);
 extern bool rf_key_claim(RfKeyUse *use, RfAnswer *answer);
 extern void rf_key_end(RfKeyUse *use);
-extern bool rf_key_from_header(void);
 extern const char *rf_type_label(Oid type, char *buf);
 extern RfSettings rf_type_settings(Oid type);
-extern int	rf_plain_begin(RfSettings needed);
+extern int	rf_plain_begin(RfSettings needed, bool in_utc);
 extern void rf_plain_end(int nest_level);
 
 /* idempotency_endpoint.c */
@@ -131,6 +133,7 @@ extern void rf_endpoint_init(void);
 
 /* idempotency_table.c */
 extern bool rf_key_find(RfKeyUse *use, RfHash *fingerprint, RfAnswer *answer);
+extern bool rf_key_remove_expired(RfKeyUse *use);
 extern void rf_key_add(RfKeyUse *use, const RfAnswer *answer);
 extern int	rf_key_answer_limit(const RfKeyUse *use);
 extern void rf_key_table_init(void);
@@ -153,6 +156,8 @@ extern void rf_rows_end(RfRows *rows, RfAnswer *answer);
 extern List *rf_answer_rows(const RfAnswer *answer, TupleDesc desc);
 extern void rf_answer_settings(const RfKeyUse *use, RfAnswer *answer);
 extern void rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer);
+extern void rf_answer_apply_call(const RfKeyUse *use,
+								 const RfAnswer *answer);
 
 #endif							/* FRONTEND */
 

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 
 #include "compat.h"
 #include "idempotency.h"
@@ -149,6 +150,9 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 	ColumnInput *columns = palloc(desc->natts * sizeof(ColumnInput) + 1);
 	Datum	   *values = palloc(desc->natts * sizeof(Datum) + 1);
 	bool	   *nulls = palloc(desc->natts * sizeof(bool) + 1);
+	MemoryContext row_mcxt = AllocSetContextCreate(CurrentMemoryContext,
+												   "ringfence recorded row",
+												   ALLOCSET_DEFAULT_SIZES);
 	List	   *tuples = NIL;
 	uint32		nrows = rf_read_u32(reader);
 
@@ -164,6 +168,8 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 	}
 	for (uint32 row = 0; row < nrows && !reader->failed; row++)
 	{
+		MemoryContext old = MemoryContextSwitchTo(row_mcxt);
+
 		CHECK_FOR_INTERRUPTS();
 		for (int i = 0; i < desc->natts; i++)
 		{
@@ -173,11 +179,14 @@ read_rows(RfReader *reader, const RfAnswer *answer, TupleDesc desc)
 			nulls[i] = bytes == NULL;
 			values[i] = nulls[i] ? (Datum) 0 : read_value(&columns[i], bytes, len);
 		}
-		if (reader->failed)
-			break;
-		adjust_response(answer, desc, columns, values, nulls);
-		tuples = lappend(tuples, rf_form_minimal_tuple(desc, values, nulls));
+		if (!reader->failed)
+			adjust_response(answer, desc, columns, values, nulls);
+		MemoryContextSwitchTo(old);
+		if (!reader->failed)
+			tuples = lappend(tuples, rf_form_minimal_tuple(desc, values, nulls));
+		MemoryContextReset(row_mcxt);
 	}
+	MemoryContextDelete(row_mcxt);
 	if (reader->failed || reader->next != reader->end)
 		refuse_damaged();
 	return tuples;
@@ -234,7 +243,7 @@ rf_answer_rows(const RfAnswer *answer, TupleDesc desc)
 	needed = rf_columns_settings(desc);
 	if (!Array_nulls)
 		needed = Max(needed, RF_SETTINGS_USUAL);
-	nest_level = rf_plain_begin(needed);
+	nest_level = rf_plain_begin(needed, false);
 	tuples = read_rows_or_refuse(&reader, answer, desc);
 	rf_plain_end(nest_level);
 	return tuples;
@@ -265,23 +274,46 @@ set_for_transaction(const char *name, const char *value)
 							 GUC_ACTION_LOCAL, true, ERROR, false);
 }
 
-/*
- * Sets them again, for who reads them after the statement, and warns of rows
- * that can't be given again.
- */
-void
-rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer)
+/* Warns of rows that can't be given again. */
+static void
+warn_of_loss(const RfAnswer *answer)
 {
-	if (use->in_request)
-	{
-		if (!answer->complete)
-			set_for_transaction("response.status", "200");
-		else if (answer->status != NULL)
-			set_for_transaction("response.status", answer->status);
-		set_for_transaction("response.headers", with_replayed(answer->headers));
-	}
 	if (!answer->complete)
 		ereport(WARNING,
 				(errmsg("the answer to the idempotency key was not kept"),
-				 errdetail("It was too large, or answers of this endpoint are not kept. The statement has had its effect.")));
+				 errdetail("It was too large, gave out a token, or is of an endpoint whose answers are not kept. The statement has had its effect.")));
+}
+
+/* Sets a request's status and headers again, for who reads them later. */
+void
+rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer)
+{
+	warn_of_loss(answer);
+	if (!use->in_request)
+		return;
+	if (!answer->complete)
+		set_for_transaction("response.status", "200");
+	else if (answer->status != NULL)
+		set_for_transaction("response.status", answer->status);
+	set_for_transaction("response.headers", with_replayed(answer->headers));
+}
+
+/*
+ * The same for a call, which may be but a part of the request: what was set
+ * around it stays.
+ */
+void
+rf_answer_apply_call(const RfKeyUse *use, const RfAnswer *answer)
+{
+	RfAnswer	now;
+
+	warn_of_loss(answer);
+	rf_answer_settings(use, &now);
+	if (!use->in_request)
+		return;
+	if (now.status == NULL && answer->status != NULL)
+		set_for_transaction("response.status", answer->status);
+	if (now.headers == NULL)
+		set_for_transaction("response.headers",
+							with_replayed(answer->headers));
 }

@@ -26,7 +26,6 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#include "compat.h"
 #include "idempotency.h"
 
 PG_FUNCTION_INFO_V1(ringfence_idempotency_changed);
@@ -96,20 +95,22 @@ read_retention(RfEndpoint *endpoint, Relation rel, HeapTuple tuple)
 		endpoint->retention = *DatumGetIntervalP(value);
 }
 
-/* Reads a table; returns its OID, or InvalidOid if there is none. */
-static Oid
-read_table(const char *table,
+/*
+ * Reads a table. "relid" is its OID, or InvalidOid if there is none: set before
+ * anything is read, so that a change of it is noticed from then on.
+ */
+static void
+read_table(const char *table, Oid *relid,
 		   void (*read) (RfEndpoint *endpoint, Relation rel, HeapTuple tuple))
 {
 	Relation	rel = rf_directory_open(table, AccessShareLock);
 	Snapshot	snapshot;
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	Oid			relid;
 
+	*relid = rel != NULL ? RelationGetRelid(rel) : InvalidOid;
 	if (rel == NULL)
-		return InvalidOid;
-	relid = RelationGetRelid(rel);
+		return;
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = systable_beginscan(rel, InvalidOid, false, snapshot, 0, NULL);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
@@ -133,7 +134,6 @@ read_table(const char *table,
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
-	return relid;
 }
 
 static void
@@ -158,8 +158,8 @@ learn(void)
 		uint64		changes = known.changes;
 
 		make_names();
-		known.required = read_table("idempotency_required", read_required);
-		known.retention = read_table("idempotency_retention", read_retention);
+		read_table("idempotency_required", &known.required, read_required);
+		read_table("idempotency_retention", &known.retention, read_retention);
 		known.valid = changes == known.changes &&
 			OidIsValid(known.required) && OidIsValid(known.retention);
 		if (!OidIsValid(known.required) || !OidIsValid(known.retention))

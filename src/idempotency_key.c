@@ -3,10 +3,11 @@
  *
  * A key belongs to an organization, a caller and an endpoint: its id is half the
  * digest of them all, so that no search can meet another's. The caller is the
- * user; without one, the login role of a connection of one's own, or the
- * session that an anonymous client names in X-Session-Key. Anonymous clients
- * that name none can't be told apart: there what was sent is part of the id, so
- * that a stranger's key is met by nobody who doesn't send the very same.
+ * user; without one, the login role of a connection of one's own, the subject
+ * of the token, or the session that an anonymous client names in X-Session-Key.
+ * Anonymous clients that name none can't be told apart: there what was sent is
+ * part of the id, so that a stranger's key is met by nobody who doesn't send the
+ * very same.
  *
  * The fingerprint is the digest of what was sent. Values enter it as text that
  * depends on no setting of the session.
@@ -27,15 +28,17 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "parser/scansup.h"
+#include "pgtime.h"
 #include "port/pg_bswap.h"
 #include "storage/lock.h"
-#include "pgtime.h"
 #include "storage/proc.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/bytea.h"
 #include "utils/float.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/pg_locale.h"
@@ -184,15 +187,25 @@ rf_type_settings(Oid type)
 	}
 }
 
+static bool
+is_utc(void)
+{
+	const char *zone = pg_get_timezone_name(session_timezone);
+
+	return zone != NULL &&
+		(strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0 ||
+		 strcmp(zone, "GMT") == 0);
+}
+
 /*
  * Fixes the settings that values' text depends on, until rf_plain_end(), or
  * the end of the (sub)transaction. Most are as they have to be already, and
- * lc_monetary, which is slow to set, matters to money alone.
+ * lc_monetary, which is slow to set, matters to money alone. The time zone
+ * matters where text is compared, since a time's offset is in its text.
  */
 int
-rf_plain_begin(RfSettings needed)
+rf_plain_begin(RfSettings needed, bool in_utc)
 {
-	const char *zone = pg_get_timezone_name(session_timezone);
 	const struct
 	{
 		const char *name;
@@ -203,23 +216,27 @@ rf_plain_begin(RfSettings needed)
 		{"array_nulls", "on", Array_nulls},
 		{"bytea_output", "hex", bytea_output == BYTEA_OUTPUT_HEX},
 		{"datestyle", "ISO", DateStyle == USE_ISO_DATES},
-		{"extra_float_digits", "1", extra_float_digits == 1},
+		{"extra_float_digits", "1", extra_float_digits > 0},
 		{"intervalstyle", "postgres", IntervalStyle == INTSTYLE_POSTGRES},
 		{"lc_monetary", "C", needed < RF_SETTINGS_ALL || strcmp(locale_monetary, "C") == 0},
 		{"quote_all_identifiers", "off", !quote_all_identifiers},
-		{"timezone", "UTC", zone != NULL && strcmp(zone, "UTC") == 0},
+		{"timezone", "UTC", !in_utc || is_utc()},
 		{"xmloption", "content", xmloption == XMLOPTION_CONTENT},
 	};
-	int			nest_level;
+	int			nest_level = 0;
 
 	if (needed == RF_SETTINGS_NONE)
 		return 0;
-	nest_level = NewGUCNestLevel();
 	for (int i = 0; i < (int) lengthof(settings); i++)
-		if (!settings[i].is_so)
-			(void) set_config_option(settings[i].name, settings[i].value,
-									 PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, ERROR, false);
+	{
+		if (settings[i].is_so)
+			continue;
+		if (nest_level == 0)
+			nest_level = NewGUCNestLevel();
+		(void) set_config_option(settings[i].name, settings[i].value,
+								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, ERROR, false);
+	}
 	return nest_level;
 }
 
@@ -252,13 +269,10 @@ add_value(Oid type, Datum value)
 static void
 add_parameter(ParamListInfo params, int n)
 {
-	ParamExternData space;
-	ParamExternData *param = &params->params[n];
+	const ParamExternData *param = &params->params[n];
 	char		label[RF_LABEL_BYTES];
 	char		kind;
 
-	if (params->paramFetch != NULL)
-		param = params->paramFetch(params, n + 1, false, &space);
 	kind = !OidIsValid(param->ptype) ? '-' : param->isnull ? 'n' : 'v';
 	rf_digest_add(digest, &kind, 1);
 	if (kind == '-')
@@ -275,48 +289,57 @@ add_parameters(ParamListInfo params)
 	RfSettings	needed = RF_SETTINGS_NONE;
 	int			nest_level;
 
+	/* Those of a client have no hooks. */
+	Assert(n == 0 || params->paramFetch == NULL);
 	for (int i = 0; i < n; i++)
 		needed = Max(needed, rf_type_settings(params->params[i].ptype));
-	nest_level = rf_plain_begin(needed);
+	nest_level = rf_plain_begin(needed, true);
 	for (int i = 0; i < n; i++)
 		add_parameter(params, i);
 	rf_plain_end(nest_level);
 }
 
+static int
+compare_grants(const void *a, const void *b)
+{
+	return memcmp(a, b, sizeof(RfHash));
+}
+
 /*
- * What the caller may see and do: a recorded answer is not for a token of the
- * same user that may less.
+ * What the caller may see and do, in whatever order: a recorded answer is not
+ * for a token of the same user that may less.
  */
 static void
 add_grants(const RfIdentity *identity)
 {
-	uint32		counts[2] = {0, 0};
+	RfHash		grants[RF_MAX_ROLES + RF_MAX_PARTIES];
+	int			n = 0;
 
-	if (identity != NULL)
+	for (int i = 0; identity != NULL && i < identity->grants.nroles; i++)
 	{
-		counts[0] = pg_hton32(identity->grants.nroles);
-		counts[1] = pg_hton32(identity->grants.nparties);
-	}
-	rf_digest_add(digest, counts, sizeof(counts));
-	if (identity == NULL)
-		return;
-	for (int i = 0; i < identity->grants.nroles; i++)
+		rf_digest_begin(digest);
 		add_string(identity->grants.roles[i]);
-	for (int i = 0; i < identity->grants.nparties; i++)
+		rf_digest_end(digest, &grants[n++]);
+	}
+	for (int i = 0; identity != NULL && i < identity->grants.nparties; i++)
 	{
+		rf_digest_begin(digest);
 		add_string(identity->grants.parties[i].kind);
 		add(&identity->grants.parties[i].id, sizeof(RfUuid));
+		rf_digest_end(digest, &grants[n++]);
 	}
+	qsort(grants, n, sizeof(RfHash), compare_grants);
+	rf_digest_begin(digest);
+	add(grants, n * sizeof(RfHash));
 }
 
 static void
 begin_fingerprint(const RfKeyUse *use)
 {
-	rf_digest_begin(digest);
+	add_grants(use->identity);
 	add_string(use->method);
 	add_string(use->path);
 	add_string(GetUserNameFromId(GetUserId(), false));
-	add_grants(use->identity);
 }
 
 /* The statement alone, of those that were sent together. */
@@ -365,23 +388,15 @@ rf_key_fingerprint_call(RfKeyUse *use, const char *arguments)
 
 /* --- Keys --- */
 
-static const char *
-request_setting(const char *name)
-{
-	const char *value = GetConfigOption(name, true, false);
-
-	return value != NULL ? value : "";
-}
-
 /* The request's path, decoded where that makes text. */
 static const char *
 request_path(void)
 {
-	const char *raw = request_setting("request.path");
-	char	   *path = pstrdup(raw);
+	char	   *path = pstrdup(rf_request_path());
 
 	rf_path_decode(path);
-	return pg_verifymbstr(path, strlen(path), true) ? path : raw;
+	return pg_verifymbstr(path, strlen(path), true) ? path :
+		pstrdup(rf_request_path());
 }
 
 /*
@@ -393,10 +408,42 @@ rf_key_begin(RfKeyUse *use, const char *key)
 {
 	memset(use, 0, sizeof(*use));
 	use->key = pstrdup(key);
-	use->method = pstrdup(request_setting("request.method"));
+	use->method = pstrdup(rf_request_method());
 	use->in_request = *use->method != '\0';
 	use->path = use->in_request ? request_path() : "";
 	use->identity = rf_context_peek();
+}
+
+/*
+ * What tells tokens apart of people whom the directory doesn't know: their
+ * subject; or, without one, all that isn't of this token alone.
+ */
+static bool
+add_claims(void)
+{
+	static const char *const subject[] = {"iss", "sub", "org_id"};
+	static const char *const passing[] = {"exp", "iat", "nbf", "jti"};
+	const char *claims = rf_context_claims();
+	char	   *values[lengthof(subject)];
+	Datum		others;
+
+	if (*claims == '\0' || !rf_json_fields(claims, strlen(claims),
+										   GetDatabaseEncoding(),
+										   lengthof(subject), subject, values))
+	{
+		add_string(claims);
+		return false;
+	}
+	for (int i = 0; i < (int) lengthof(subject); i++)
+		add_string(values[i] != NULL ? values[i] : "");
+	if (values[1] != NULL && *values[1] != '\0')
+		return true;
+	others = DirectFunctionCall1(jsonb_in, CStringGetDatum(claims));
+	for (int i = 0; i < (int) lengthof(passing); i++)
+		others = DirectFunctionCall2(jsonb_delete, others,
+									 CStringGetTextDatum(passing[i]));
+	add_string(JsonbToCString(NULL, &DatumGetJsonbP(others)->root, 0));
+	return false;
 }
 
 static void
@@ -416,6 +463,9 @@ add_caller(const RfKeyUse *use)
 		add_string(GetUserNameFromId(GetSessionUserId(), false));
 		return;
 	}
+	add_string("claims");
+	if (add_claims())
+		return;
 	session = rf_request_header(RF_HEADER_SESSION_KEY);
 	if (session != NULL && *session != '\0')
 	{
@@ -452,9 +502,9 @@ identify(RfKeyUse *use)
  * and detail are JSON then.
  */
 static void
-refuse_in_flight(void)
+refuse_in_flight(const RfKeyUse *use)
 {
-	if (rf_key_from_header())
+	if (use->from_header)
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE('P', 'G', 'R', 'S', 'T')),
 				 errmsg_internal("{\"code\": \"PT409\", \"message\": \"a request with the same idempotency key is in progress\", \"details\": null, \"hint\": \"Repeat it later with the same key.\"}"),
@@ -465,25 +515,30 @@ refuse_in_flight(void)
 			 errhint("Repeat it later with the same key.")));
 }
 
-/* Waits, at most as long as both settings allow. */
-static void
-wait_for_lock(const LOCKTAG *tag)
+/*
+ * Does what may wait for somebody else, at most as long as both settings allow;
+ * 409 then.
+ */
+static bool
+wait_for(RfKeyUse *use, bool (*act) (RfKeyUse *use))
 {
 	MemoryContext old = CurrentMemoryContext;
 	int			nest_level = NewGUCNestLevel();
+	volatile bool result = false;
 
 	if (LockTimeout == 0 || LockTimeout > longest_wait)
 	{
 		char		wait[12];
 
-		pg_ltoa(longest_wait, wait);
+		/* Zero would be for ever. */
+		pg_ltoa(Max(longest_wait, 1), wait);
 		(void) set_config_option("lock_timeout", wait, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true, ERROR,
 								 false);
 	}
 	PG_TRY();
 	{
-		(void) LockAcquire(tag, ExclusiveLock, false, false);
+		result = act(use);
 	}
 	PG_CATCH();
 	{
@@ -491,29 +546,35 @@ wait_for_lock(const LOCKTAG *tag)
 			PG_RE_THROW();
 		MemoryContextSwitchTo(old);
 		FlushErrorState();
-		refuse_in_flight();
+		refuse_in_flight(use);
 	}
 	PG_END_TRY();
 	AtEOXact_GUC(true, nest_level);
+	return result;
+}
+
+static bool
+wait_for_lock(RfKeyUse *use)
+{
+	(void) LockAcquire(&use->tag, ExclusiveLock, false, false);
+	return true;
 }
 
 /* Locks the key; true if this transaction had it already. */
 static bool
-lock(const RfUuid *id)
+lock(RfKeyUse *use)
 {
-	LOCKTAG		tag;
 	uint32		words[2];
 	RfHash		hash;
 
 	/* Everybody sees pg_locks: let nobody recognize a key that they guess. */
 	rf_digest_begin(digest);
-	rf_digest_add(digest, GetMockAuthenticationNonce(),
-				  MOCK_AUTH_NONCE_LEN);
-	rf_digest_add(digest, id, sizeof(*id));
+	rf_digest_add(digest, GetMockAuthenticationNonce(), MOCK_AUTH_NONCE_LEN);
+	rf_digest_add(digest, &use->id, sizeof(use->id));
 	rf_digest_end(digest, &hash);
 	memcpy(words, hash.data, sizeof(words));
-	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, words[0], words[1], LOCK_KIND);
-	switch (LockAcquire(&tag, ExclusiveLock, false, true))
+	SET_LOCKTAG_ADVISORY(use->tag, MyDatabaseId, words[0], words[1], LOCK_KIND);
+	switch (LockAcquire(&use->tag, ExclusiveLock, false, true))
 	{
 		case LOCKACQUIRE_NOT_AVAIL:
 			break;
@@ -524,8 +585,8 @@ lock(const RfUuid *id)
 			return false;
 	}
 	if (longest_wait == 0)
-		refuse_in_flight();
-	wait_for_lock(&tag);
+		refuse_in_flight(use);
+	(void) wait_for(use, wait_for_lock);
 	return false;
 }
 
@@ -542,12 +603,14 @@ rf_key_claim(RfKeyUse *use, RfAnswer *answer)
 	bool		was_held;
 
 	identify(use);
-	was_held = lock(&use->id);
+	was_held = lock(use);
 	if (!rf_key_find(use, &fingerprint, answer))
 	{
 		/* It calls for itself, and has no answer yet. */
-		if (was_held)
-			refuse_in_flight();
+		if (was_held && !use->expired)
+			refuse_in_flight(use);
+		if (use->expired && !wait_for(use, rf_key_remove_expired))
+			refuse_in_flight(use);
 		return false;
 	}
 	if (memcmp(&fingerprint, &use->fingerprint, sizeof(RfHash)) != 0)

@@ -49,7 +49,10 @@ function_modifies(Oid function, void *context)
 	};
 	static const char *const preparing[] = {
 		"pre_request", "set_idempotency_key",
-		/* these not in a request, where they may be all of it */
+	};
+
+	/* Not in a request, where they may be all of it. */
+	static const char *const entering[] = {
 		"begin_org", "enter_org", "idempotent", "random_secret",
 		"set_context", "sign_in", "sign_out", "uuid7",
 	};
@@ -67,7 +70,8 @@ function_modifies(Oid function, void *context)
 		return in_request ? strcmp(name, "set_config") != 0 :
 			is_one_of(name, lasting, lengthof(lasting));
 	return schema != get_namespace_oid("ringfence", true) ||
-		!is_one_of(name, preparing, in_request ? 2 : lengthof(preparing));
+		(!is_one_of(name, preparing, lengthof(preparing)) &&
+		 (in_request || !is_one_of(name, entering, lengthof(entering))));
 }
 
 /* pg_proc calls every aggregate immutable, whatever it is made of. */

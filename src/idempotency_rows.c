@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
@@ -122,11 +123,31 @@ rf_rows_keep(RfRows *rows, MinimalTuple tuple)
 	MemoryContextSwitchTo(old);
 }
 
+/* How many bytes of a row's values a copy of the row would only point to. */
+static Size
+bytes_elsewhere(TupleTableSlot *slot)
+{
+	TupleDesc	desc = slot->tts_tupleDescriptor;
+	Size		bytes = 0;
+
+	slot_getallattrs(slot);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		struct varlena *value = (struct varlena *) DatumGetPointer(slot->tts_values[i]);
+
+		if (TupleDescAttr(desc, i)->attlen == -1 && !slot->tts_isnull[i] &&
+			(VARATT_IS_EXTERNAL_ONDISK(value) || VARATT_IS_COMPRESSED(value)))
+			bytes += toast_raw_datum_size(PointerGetDatum(value));
+	}
+	return bytes;
+}
+
 static void
 keep_row(RfRows *rows, TupleTableSlot *slot)
 {
 	MemoryContext old = MemoryContextSwitchTo(rows->mcxt);
 
+	rows->bytes += bytes_elsewhere(slot);
 	if (rows->complete)
 		rf_rows_keep(rows, ExecCopySlotMinimalTuple(slot));
 	else
@@ -280,6 +301,9 @@ put_rows(StringInfo out, RfRows *rows)
 	TupleDesc	desc = rows->desc;
 	FmgrInfo   *outputs = palloc(desc->natts * sizeof(FmgrInfo) + 1);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	MemoryContext row_mcxt = AllocSetContextCreate(CurrentMemoryContext,
+												   "ringfence recorded row",
+												   ALLOCSET_DEFAULT_SIZES);
 	int			start = out->len;
 	bool		fits = true;
 	ListCell   *lc;
@@ -298,6 +322,8 @@ put_rows(StringInfo out, RfRows *rows)
 	pq_sendint32(out, list_length(rows->tuples));
 	foreach(lc, rows->tuples)
 	{
+		MemoryContext old = MemoryContextSwitchTo(row_mcxt);
+
 		ExecStoreMinimalTuple(lfirst(lc), slot, false);
 		slot_getallattrs(slot);
 		for (int i = 0; i < desc->natts; i++)
@@ -306,6 +332,8 @@ put_rows(StringInfo out, RfRows *rows)
 			else
 				put_value(out, TupleDescAttr(desc, i)->atttypid, &outputs[i],
 						  slot->tts_values[i]);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_mcxt);
 		if ((Size) (out->len - start) > rows->limit && rows->complete)
 		{
 			fits = false;
@@ -313,6 +341,7 @@ put_rows(StringInfo out, RfRows *rows)
 		}
 	}
 	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(row_mcxt);
 	if (!fits)
 		out->len = start;
 	return fits;
@@ -337,13 +366,18 @@ give_up_rows(RfRows *rows)
 	ExecDropSingleTupleTableSlot(slot);
 }
 
-/* Ends what rf_rows_begin() began; "answer" has the rows then. */
+/*
+ * Ends what rf_rows_begin() began; "answer" has the rows then, unless they give
+ * out a token.
+ */
 void
 rf_rows_end(RfRows *rows, RfAnswer *answer)
 {
 	StringInfoData out;
 	int			nest_level;
 
+	if (rf_jwt_signed() && rows->tuples != NIL)
+		give_up_rows(rows);
 	if (!rows->complete && rows->body < 0)
 		rows->tuples = NIL;
 	initStringInfo(&out);
@@ -351,7 +385,7 @@ rf_rows_end(RfRows *rows, RfAnswer *answer)
 	if (rows->desc == NULL)
 		rows->desc = CreateTemplateTupleDesc(0);
 	put_columns(&out, rows->desc);
-	nest_level = rf_plain_begin(rf_columns_settings(rows->desc));
+	nest_level = rf_plain_begin(rf_columns_settings(rows->desc), false);
 	if (!put_rows(&out, rows))
 	{
 		give_up_rows(rows);

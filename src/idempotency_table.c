@@ -117,7 +117,8 @@ has_columns(Relation rel)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (i >= KEY_COLUMNS ? att->attnotnull && !att->attisdropped :
+		if (i >= KEY_COLUMNS ?
+			!att->attisdropped && (att->attnotnull || att->attgenerated) :
 			att->attisdropped || att->atttypid != columns[i].type ||
 			strcmp(NameStr(att->attname), columns[i].name) != 0)
 			return false;
@@ -174,7 +175,7 @@ learn_table(void)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("table \"%s\" is not as core makes it",
 							RelationGetRelationName(keys)),
-					 errdetail("Its columns, their order, or its primary key have been changed.")));
+					 errdetail("Its columns, their order, or its primary key have been changed, or a column was added that needs a value.")));
 		relation_close(keys, NoLock);
 		known.valid = changes == known.changes;
 	}
@@ -250,8 +251,8 @@ read_record(RfKeyUse *use, HeapTuple tuple, RfHash *fingerprint,
 
 /*
  * Opens the table and looks for the key's record. What it says is copied into
- * the current memory context. One past its time is as good as none, and goes
- * when another takes its place.
+ * the current memory context. One past its time is as good as none, but has to
+ * be removed.
  */
 bool
 rf_key_find(RfKeyUse *use, RfHash *fingerprint, RfAnswer *answer)
@@ -291,14 +292,27 @@ rf_key_answer_limit(const RfKeyUse *use)
 	return use->endpoint.answers ? max_response : 0;
 }
 
-/* Removes the record past its time, unless somebody else just has. */
-static void
-remove_expired(RfKeyUse *use)
+/*
+ * Removes the record past its time, to make room for another. False if
+ * somebody has changed it meanwhile; it is as well if it is gone. Waits for
+ * whoever has it locked. Its place can't have been taken by another row: the
+ * statement's snapshot is older than any deletion.
+ */
+bool
+rf_key_remove_expired(RfKeyUse *use)
 {
 	TM_FailureData failure;
 
-	(void) heap_delete(use->keys, &use->tid, GetCurrentCommandId(true),
-					   InvalidSnapshot, true, &failure, false);
+	switch (heap_delete(use->keys, &use->tid, GetCurrentCommandId(true),
+						InvalidSnapshot, true, &failure, false))
+	{
+		case TM_Ok:
+		case TM_Deleted:
+		case TM_SelfModified:
+			return true;
+		default:
+			return false;
+	}
 }
 
 /* Adds the record and its index entry, by the executor if a DBA added more. */
@@ -314,12 +328,8 @@ insert_record(RfKeyUse *use, HeapTuple tuple)
 		return;
 	}
 	simple_heap_insert(use->keys, tuple);
-	known.info->ii_AmCache = NULL;
-	known.info->ii_Context = CurrentMemoryContext;
-	(void) index_insert(use->index, &value, &isnull, &tuple->t_self, use->keys,
-						UNIQUE_CHECK_YES, false, known.info);
-	rf_index_insert_cleanup(use->index, known.info);
-	known.info->ii_AmCache = NULL;
+	rf_table_index_entry(use->keys, use->index, known.info, &value, &isnull,
+						 &tuple->t_self);
 }
 
 static TimestampTz
@@ -348,7 +358,7 @@ rf_key_add(RfKeyUse *use, const RfAnswer *answer)
 	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc(desc->natts * sizeof(bool));
 	const RfIdentity *identity = use->identity;
-	TimestampTz now = GetCurrentStatementStartTimestamp();
+	TimestampTz now = GetCurrentTimestamp();
 
 	memset(nulls, true, desc->natts * sizeof(bool));
 	set_value(values, nulls, KEY_ID, UUIDPGetDatum((pg_uuid_t *) &use->id));
@@ -376,8 +386,6 @@ rf_key_add(RfKeyUse *use, const RfAnswer *answer)
 		set_value(values, nulls, KEY_RESPONSE,
 				  PointerGetDatum(answer->response));
 
-	if (use->expired)
-		remove_expired(use);
 	insert_record(use, heap_form_tuple(desc, values, nulls));
 }
 

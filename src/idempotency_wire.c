@@ -25,43 +25,54 @@ rf_key_valid(const char *key)
 	return len > 0 && len <= RF_MAX_IDEMPOTENCY_KEY;
 }
 
+static bool
+is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* A string of RFC 8941, without what stands around it. */
+static bool
+parse_quoted(const char *next, const char *end, char *key)
+{
+	size_t		len = 0;
+
+	for (next++; next < end; next++)
+	{
+		if (*next == '"')
+			break;
+		if (*next == '\\' && (++next == end || (*next != '"' && *next != '\\')))
+			return false;
+		if (len == RF_MAX_IDEMPOTENCY_KEY)
+			return false;
+		key[len++] = *next;
+	}
+	key[len] = '\0';
+	return next + 1 == end;
+}
+
 /*
  * The key in the value of an Idempotency-Key header: a string of RFC 8941,
- * quoted, or the bare key. "key" has room for one of the greatest length. False
- * for what is neither, parameters behind the string included.
+ * quoted, or the bare key; blanks around it are no part of it. "key" has room
+ * for one of the greatest length. False for what is neither, parameters behind
+ * the string included.
  */
 bool
 rf_key_parse(const char *header, char *key)
 {
-	const char *next = header;
-	size_t		len = 0;
+	const char *end = header + strlen(header);
 
-	if (*next != '"')
-	{
-		if (!rf_key_valid(header))
-			return false;
-		strcpy(key, header);
-		return true;
-	}
-	next++;
-	for (;;)
-	{
-		char		c = *next++;
-
-		if (c == '"')
-			break;
-		if (c == '\\')
-		{
-			c = *next++;
-			if (c != '"' && c != '\\')
-				return false;
-		}
-		if (c == '\0' || len == RF_MAX_IDEMPOTENCY_KEY)
-			return false;
-		key[len++] = c;
-	}
-	key[len] = '\0';
-	return *next == '\0' && rf_key_valid(key);
+	while (is_blank(*header))
+		header++;
+	while (end > header && is_blank(end[-1]))
+		end--;
+	if (*header == '"')
+		return parse_quoted(header, end, key) && rf_key_valid(key);
+	if (end - header > RF_MAX_IDEMPOTENCY_KEY)
+		return false;
+	memcpy(key, header, end - header);
+	key[end - header] = '\0';
+	return rf_key_valid(key);
 }
 
 /*

@@ -160,7 +160,9 @@ call_query(const Callee *callee, Jsonb *arguments)
 						 quote_identifier(callee->names[i]));
 		appendStringInfo(&fields, "%s%s %s", fields.len > 0 ? ", " : "",
 						 quote_identifier(callee->names[i]),
-						 format_type_be_qualified(callee->types[i]));
+						 format_type_extended(callee->types[i], -1,
+											  FORMAT_TYPE_TYPEMOD_GIVEN |
+											  FORMAT_TYPE_FORCE_QUALIFY));
 	}
 	appendStringInfoString(&query, ") AS result");
 	if (fields.len > 0)
@@ -257,8 +259,16 @@ result_columns(void)
 	return desc;
 }
 
+static char *
+if_changed(char *after, const char *before)
+{
+	return after == NULL || before == NULL || strcmp(after, before) != 0 ?
+		after : NULL;
+}
+
+/* Of the response's settings, "before" what was set before the call. */
 static void
-record(RfKeyUse *use, Jsonb *result)
+record(RfKeyUse *use, Jsonb *result, const RfAnswer *before)
 {
 	TupleDesc	desc = result_columns();
 	RfRows	   *rows = rf_rows_begin(desc, NULL, rf_key_answer_limit(use));
@@ -269,6 +279,8 @@ record(RfKeyUse *use, Jsonb *result)
 	rf_rows_keep(rows, rf_form_minimal_tuple(desc, &value, &isnull));
 	answer.processed = 1;
 	rf_answer_settings(use, &answer);
+	answer.status = if_changed(answer.status, before->status);
+	answer.headers = if_changed(answer.headers, before->headers);
 	rf_rows_end(rows, &answer);
 	rf_key_add(use, &answer);
 }
@@ -295,7 +307,7 @@ signature(Oid function)
 	char	   *result;
 
 	if (quote_all_identifiers)
-		nest_level = rf_plain_begin(RF_SETTINGS_USUAL);
+		nest_level = rf_plain_begin(RF_SETTINGS_USUAL, false);
 	result = format_procedure_qualified(function);
 	rf_plain_end(nest_level);
 	return result;
@@ -323,6 +335,9 @@ check_arguments(FunctionCallInfo fcinfo)
 
 /*
  * idempotent(key text, fn regprocedure, args jsonb) returns jsonb
+ *
+ * The response's status and headers that the function sets are recorded too, and
+ * set again unless the request around the call has set its own.
  */
 Datum
 ringfence_idempotent(PG_FUNCTION_ARGS)
@@ -337,6 +352,7 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 
 	check_arguments(fcinfo);
 	PreventCommandIfReadOnly("ringfence.idempotent()");
+	PreventCommandIfParallelMode("ringfence.idempotent()");
 	arguments = PG_GETARG_JSONB_P(2);
 	read_callee(&callee, PG_GETARG_OID(1));
 	check_privileges(callee.function);
@@ -348,12 +364,13 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 	if (rf_key_claim(&use, &answer))
 	{
 		value = recorded_result(&answer, &isnull);
-		rf_answer_apply(&use, &answer);
+		rf_answer_apply_call(&use, &answer);
 	}
 	else
 	{
+		rf_answer_settings(&use, &answer);
 		result = call(&callee, arguments, CurrentMemoryContext);
-		record(&use, result);
+		record(&use, result, &answer);
 		isnull = result == NULL;
 		value = PointerGetDatum(result);
 	}

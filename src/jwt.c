@@ -39,6 +39,9 @@ PG_FUNCTION_INFO_V1(ringfence_jwt_verify);
 PG_FUNCTION_INFO_V1(ringfence_random_secret);
 
 /* ringfence.jwt_leeway, in seconds */
+/* The last transaction that signed a token. */
+static uint64 signed_in_transaction = 0;
+
 static int	jwt_leeway = 30;
 
 static void
@@ -256,6 +259,13 @@ interval_seconds(const Interval *interval)
 	return (int64) seconds;
 }
 
+/* Was a token signed in this transaction? Its answer had better not be kept. */
+bool
+rf_jwt_signed(void)
+{
+	return signed_in_transaction == rf_context_transaction();
+}
+
 /* jwt_sign(claims jsonb, kid text, lifetime interval) */
 Datum
 ringfence_jwt_sign(PG_FUNCTION_ARGS)
@@ -295,6 +305,7 @@ ringfence_jwt_sign(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("claims are too large for a token"),
 				 errdetail("A token has at most %d bytes.", RF_MAX_TOKEN)));
+	signed_in_transaction = rf_context_transaction();
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(token.data, token.len));
 }
 

@@ -64,11 +64,11 @@ enter_statement(QueryDesc *queryDesc)
 	return true;
 }
 
-/* The statement that the client asked for, while it is being run, or NULL. */
-const QueryDesc *
-rf_outermost_statement(void)
+/* Is a statement being run that a utility statement would be part of? */
+bool
+rf_statement_running(void)
 {
-	return outermost.statement;
+	return outermost.statement != NULL;
 }
 
 static void

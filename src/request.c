@@ -64,8 +64,9 @@ is_shared_role(void)
 	return false;
 }
 
-static bool
-explains_by_running(const ExplainStmt *statement)
+/* Is it EXPLAIN ANALYZE? Of contradicting options the one that runs counts. */
+bool
+rf_explains_by_running(const ExplainStmt *statement)
 {
 	ListCell   *lc;
 
@@ -117,7 +118,7 @@ check_statement(Node *statement)
 				refuse_leftover("SET for the session");
 			break;
 		case T_ExplainStmt:
-			if (explains_by_running((ExplainStmt *) statement) &&
+			if (rf_explains_by_running((ExplainStmt *) statement) &&
 				rf_context_in_request())
 				refuse("EXPLAIN ANALYZE",
 					   "It counts rows that policies hide.");
@@ -144,8 +145,7 @@ check_utility(PlannedStmt *pstmt, const char *queryString,
 			  DestReceiver *dest, QueryCompletion *qc)
 {
 	check_statement(pstmt->utilityStmt);
-	if (rf_outermost_statement() == NULL)
-		rf_idempotency_utility(pstmt->utilityStmt, context);
+	rf_idempotency_utility(pstmt->utilityStmt, context);
 	if (prev_ProcessUtility)
 		prev_ProcessUtility(pstmt, queryString, readOnlyTree, context, params,
 							queryEnv, dest, qc);

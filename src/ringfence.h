@@ -195,6 +195,7 @@ extern void rf_context_override(const RfIdentity *identity);
 extern char *rf_context_serialize(const RfIdentity *identity);
 extern void rf_context_publish(void);
 extern bool rf_context_in_request(void);
+extern const char *rf_context_claims(void);
 extern bool rf_session_is(const char *role);
 extern const RfIdentity *rf_context_peek(void);
 
@@ -222,11 +223,16 @@ extern const char *rf_entry_reason(void);
 
 /* headers.c */
 extern char *rf_request_header(RfHeader header);
-extern bool rf_request_headers_unread(const char *name);
+extern void rf_request_headers(int n, const RfHeader *headers, char **values);
+extern bool rf_request_header_unread(RfHeader header);
+extern bool rf_request_has_headers(void);
+extern const char *rf_request_method(void);
+extern const char *rf_request_path(void);
 extern void rf_headers_init(void);
 
 /* jwt.c */
 extern void rf_jwt_init(void);
+extern bool rf_jwt_signed(void);
 extern char *rf_jwt_verify(const char *token, size_t len, RfClaims *claims);
 
 /* session.c */
@@ -235,7 +241,7 @@ extern const char *rf_session_claims(void);
 extern bool rf_session_signed_in(void);
 
 /* module.c */
-extern const struct QueryDesc *rf_outermost_statement(void);
+extern bool rf_statement_running(void);
 
 /* guard.c */
 extern void rf_guard_init(void);
@@ -244,6 +250,8 @@ extern void rf_guard_init(void);
 extern void rf_planner_init(void);
 
 /* request.c */
+struct ExplainStmt;
+extern bool rf_explains_by_running(const struct ExplainStmt *statement);
 extern void rf_request_init(void);
 
 /* random.c */

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/xact.h"
 #include "executor/executor.h"
@@ -42,6 +43,25 @@ rf_table_index(Relation rel, TupleTableSlot **slots, int n)
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(user, security);
 	FreeExecutorState(estate);
+}
+
+/*
+ * Makes one entry of an index without expressions and predicate, whose "info"
+ * the caller keeps.
+ */
+void
+rf_table_index_entry(Relation rel, Relation index, IndexInfo *info,
+					 Datum *values, bool *nulls, ItemPointer tid)
+{
+	/* What the access method keeps there doesn't outlive this. */
+	info->ii_AmCache = NULL;
+	info->ii_Context = CurrentMemoryContext;
+	(void) index_insert(index, values, nulls, tid, rel,
+						index->rd_index->indisunique ?
+						UNIQUE_CHECK_YES : UNIQUE_CHECK_NO,
+						false, info);
+	rf_index_insert_cleanup(index, info);
+	info->ii_AmCache = NULL;
 }
 
 static void

@@ -6,9 +6,13 @@
 
 #include "access/htup.h"
 #include "executor/tuptable.h"
+#include "nodes/execnodes.h"
 #include "utils/relcache.h"
 
 extern void rf_table_index(Relation rel, TupleTableSlot **slots, int n);
+extern void rf_table_index_entry(Relation rel, Relation index,
+								 IndexInfo *info, Datum *values, bool *nulls,
+								 ItemPointer tid);
 extern void rf_table_insert(Relation rel, HeapTuple tuple);
 extern void rf_table_update(Relation rel, ItemPointer tid, HeapTuple tuple);
 

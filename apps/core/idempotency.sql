@@ -179,7 +179,7 @@ COMMENT ON COLUMN ringfence_v1.idempotency_keys.user_id IS 'the user who sent it
 COMMENT ON COLUMN ringfence_v1.idempotency_keys.status IS
 	'the HTTP status that the endpoint set itself; null where PostgREST chose it';
 COMMENT ON COLUMN ringfence_v1.idempotency_keys.complete IS
-	'false if the answer was too large to be kept: then a repetition has no effect, and no body either';
+	'false if the answer was too large to be kept, or not to be kept: then a repetition has no effect, and no body either';
 COMMENT ON COLUMN ringfence_v1.idempotency_keys.created_at IS 'when it was first used';
 COMMENT ON COLUMN ringfence_v1.idempotency_keys.expires_at IS 'from when it counts as new again';
 GRANT SELECT ON ringfence_v1.idempotency_keys TO ringfence_member, ringfence_operator;

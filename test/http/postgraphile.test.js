@@ -1,6 +1,7 @@
 // Each request goes through PostGraphile over HTTP and through the replay of
 // PostgREST's statements; rows and refusals must be the same.
 'use strict';
+const { randomUUID } = require('node:crypto');
 const { after, before, test } = require('node:test');
 const assert = require('node:assert/strict');
 const pg = require('pg');
@@ -23,11 +24,13 @@ const ROLES = ['owner', 'admin', 'dispatcher', 'finance', 'worker', 'client'];
 
 const web = new pg.Pool({ user: 'regress_web', max: 2 });
 let server;
+let onceServer;
 let callers;
 let orgs;
 
 before(async () => {
   server = await start(web, ['cleaning_v1'], await database.jwks());
+  onceServer = await start(web, ['once_v1'], await database.jwks());
   orgs = (await database.orgs()).slice(0, 2);
   callers = [await database.caller()];
   for (const org of orgs) {
@@ -37,20 +40,23 @@ before(async () => {
 
 after(async () => {
   server.close();
+  onceServer.close();
   await web.end();
   await database.admin.end();
 });
 
-async function graphql(caller, query, variables) {
-  const response = await fetch(`http://127.0.0.1:${server.address().port}/graphql`, {
+async function graphql(caller, query, variables, { to = server, headers } = {}) {
+  const response = await fetch(`http://127.0.0.1:${to.address().port}/graphql`, {
     method: 'POST',
     headers: {
       'content-type': 'application/json',
       ...(caller.token && { authorization: `Bearer ${caller.token}` }),
+      ...headers,
     },
     body: JSON.stringify({ query, variables }),
   });
-  return { status: response.status, ...(response.status === 401 ? {} : await response.json()) };
+  const text = await response.text();
+  return { status: response.status, ...(text === '' ? {} : JSON.parse(text)) };
 }
 
 const snake = (name) => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
@@ -135,4 +141,85 @@ test('a token that does not hold is 401', async () => {
   ]) {
     assert.equal((await graphql({ token }, '{ __typename }')).status, 401);
   }
+});
+
+// Mutations of the endpoints in idempotency.sql.
+const CREATE = `mutation ($amount: Int!, $note: String!) {
+  createPayment(input: { payment: { amount: $amount, note: $note } }) { payment { id amount note } }
+}`;
+const PAY = `mutation ($amount: Int!, $note: String!) {
+  pay(input: { amount: $amount, note: $note }) { payment { id amount note } }
+}`;
+const PAY_ONCE = `mutation ($key: String!, $amount: Int!, $note: String!) {
+  payOnce(input: { key: $key, amount: $amount, note: $note }) { json }
+}`;
+const once = (caller, query, variables, key) =>
+  graphql(caller, query, variables, { to: onceServer, headers: key !== undefined && { 'idempotency-key': key } });
+const payments = (note) => database.value('SELECT count(*)::integer FROM once.payments WHERE note = $1', [note]);
+
+test('a mutation with a key has one effect', async (t) => {
+  const [, one] = callers;
+  const other = callers.find(({ claims }) => claims && claims.org_id !== one.claims.org_id);
+  for (const [name, query] of Object.entries({ 'a row': CREATE, 'a function': PAY })) {
+    await t.test(name, async () => {
+      const [key, note] = [randomUUID(), `note ${randomUUID()}`];
+      const first = await once(one, query, { amount: 7, note }, key);
+      assert.equal(first.errors, undefined);
+      for (let again = 0; again < 2; again += 1) {
+        assert.deepEqual(await once(one, query, { amount: 7, note }, key), first);
+      }
+      assert.equal(await payments(note), 1);
+      const changed = await once(one, query, { amount: 8, note }, key);
+      assert.equal(changed.errors[0].errcode, 'PT422');
+      assert.equal(changed.errors[0].message, 'the idempotency key was used for another request');
+      assert.equal(await payments(note), 1);
+      assert.equal((await once(other, query, { amount: 8, note }, key)).errors, undefined);
+      assert.equal(await payments(note), 2);
+    });
+  }
+  await t.test('sent many times at once', async () => {
+    const [key, note] = [randomUUID(), `note ${randomUUID()}`];
+    const answers = await Promise.all(Array.from({ length: 8 }, () => once(one, PAY, { amount: 7, note }, key)));
+    for (const answer of answers) assert.deepEqual(answer, answers[0]);
+    assert.equal(answers[0].errors, undefined);
+    assert.equal(await payments(note), 1);
+  });
+});
+
+test('a mutation that calls idempotent() has one effect', async () => {
+  const [, one] = callers;
+  const [key, note] = [randomUUID(), `note ${randomUUID()}`];
+  const first = await once(one, PAY_ONCE, { key, amount: 7, note });
+  assert.deepEqual([first.data.payOnce.json.amount, first.data.payOnce.json.note], [7, note]);
+  assert.deepEqual(await once(one, PAY_ONCE, { key, amount: 7, note }), first);
+  const changed = await once(one, PAY_ONCE, { key, amount: 8, note });
+  assert.equal(changed.errors[0].errcode, 'PT422');
+  assert.equal((await once(one, PAY_ONCE, { key: '', amount: 7, note })).errors[0].errcode, '22023');
+  assert.equal(await payments(note), 1);
+});
+
+test('a mutation that fails says why, and leaves no key', async () => {
+  const [, one] = callers;
+  const [key, note] = [randomUUID(), `note ${randomUUID()}`];
+  const query = 'mutation ($note: String!) { refuse(input: { note: $note }) { clientMutationId } }';
+  for (let i = 0; i < 2; i += 1) {
+    const answer = await once(one, query, { note }, key);
+    assert.deepEqual([answer.errors[0].errcode, answer.errors[0].message], ['PT402', 'no money']);
+  }
+  assert.equal(await payments(note), 0);
+});
+
+test('a key that is none is refused, and nothing is done', async () => {
+  const [, one] = callers;
+  const note = `note ${randomUUID()}`;
+  for (const key of ['', 'a\tb', 'k'.repeat(256)]) {
+    assert.equal((await once(one, CREATE, { amount: 7, note }, key)).status, 400);
+  }
+  assert.equal(await payments(note), 0);
+});
+
+test('a query goes on as without a key', async () => {
+  const [, one] = callers;
+  const answer = await once(one, '{ allPayments { nodes { amount } } }', {}, randomUUID());
+  assert.equal(answer.errors, undefined);
 });

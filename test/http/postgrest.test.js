@@ -4,6 +4,7 @@
 'use strict';
 const { after, before, test } = require('node:test');
 const assert = require('node:assert/strict');
+const { http } = require('./client');
 const database = require('./database');
 
 const MADE = ['id', 'created_at', 'updated_at', 'name', 'email'];
@@ -27,26 +28,6 @@ before(async () => {
 });
 
 after(() => database.admin.end());
-
-async function http(caller, method, path, { body, headers } = {}) {
-  const response = await fetch(process.env.POSTGREST_URL + path, {
-    method,
-    headers: {
-      ...(body !== undefined && { 'content-type': 'application/json' }),
-      ...(caller.token && { authorization: `Bearer ${caller.token}` }),
-      ...headers,
-    },
-    body: body === undefined ? undefined : JSON.stringify(body),
-  });
-  const text = await response.text();
-  let answer = text;
-  try {
-    answer = text === '' ? null : JSON.parse(text);
-  } catch {
-    // not JSON: the text it is
-  }
-  return { status: response.status, body: answer };
-}
 
 function comparable({ status, body }) {
   const strip = (row) =>

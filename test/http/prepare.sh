@@ -1,5 +1,6 @@
-# Sourced by the HTTP tests: packages from npm in a folder of the run, the
-# replay helper and a signing key in the database that the environment names.
+# Sourced by the HTTP tests: packages from npm in a folder of the run; the
+# replay helper, endpoints and a signing key in the database that the
+# environment names.
 cd "$(dirname "$0")" || exit 1
 export HOME=${RINGFENCE_WORK:?}/home npm_config_update_notifier=false
 if [ ! -d node_modules ]; then
@@ -9,6 +10,7 @@ psql -X -q -v ON_ERROR_STOP=1 -o /dev/null <<-'SQL' || exit 1
 	SELECT to_regnamespace('test') IS NULL AS unprepared \gset
 	\if :unprepared
 		\i ../pgtap/include/postgrest.sql
+		\i idempotency.sql
 		SELECT ringfence.add_jwt_key('http');
 	\endif
 SQL

@@ -24,6 +24,15 @@ function claimsOf(request, keys) {
   return claims;
 }
 
+// What the request's key is for the next statement that changes something; no
+// setting without one. One mutation a request, for there is one key.
+function keyOf(request) {
+  const key = request.headers['idempotency-key'];
+  if (key === undefined) return {};
+  if (!/^[\x20-\x7e]{1,255}$/.test(key)) throw new Error('no key');
+  return { 'ringfence.idempotency_key': key };
+}
+
 // Resolves to a listening server. pool: pg's, of a login role that is a member
 // of ringfence_authenticator.
 function start(pool, schemas, jwks) {
@@ -41,6 +50,7 @@ function start(pool, schemas, jwks) {
       'request.path': request.url,
       'request.headers': JSON.stringify({ ...request.headers, authorization: undefined }),
       'request.cookies': '{}',
+      ...request.key,
     }),
   });
   const server = http.createServer((request, response) => {
@@ -48,6 +58,12 @@ function start(pool, schemas, jwks) {
       request.claims = claimsOf(request, jwks.keys);
     } catch {
       response.writeHead(401, { 'www-authenticate': 'Bearer' }).end();
+      return;
+    }
+    try {
+      request.key = keyOf(request);
+    } catch {
+      response.writeHead(400).end();
       return;
     }
     handler(request, response);

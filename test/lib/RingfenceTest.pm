@@ -11,10 +11,11 @@ use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes 'usleep';
 
 our @EXPORT = qw(
   ALDER BIRCH OWNER_OF install_demo claims request request_ok request_fails
-  fingerprint verify_clean isolated session ask finish
+  fingerprint verify_clean isolated session ask finish kill_server start_again
 );
 
 # Organizations of the demo data and the users who own them.
@@ -179,6 +180,32 @@ sub finish
 	$session->{in} .= "\\q\n";
 	eval { IPC::Run::finish($session->{psql}); };
 	return;
+}
+
+# Kills the postmaster. Its children notice soon, and hold on to shared memory
+# until then.
+sub kill_server
+{
+	my ($node) = @_;
+	my $pid = $node->{_pid};
+	$node->kill9;
+	for (1 .. 600)
+	{
+		last unless kill 0, $pid;
+		usleep(100_000);
+	}
+	return;
+}
+
+sub start_again
+{
+	my ($node) = @_;
+	for (1 .. 300)
+	{
+		return if $node->start(fail_ok => 1);
+		usleep(100_000);
+	}
+	BAIL_OUT('the server did not come back');
 }
 
 1;

@@ -1,6 +1,7 @@
 # A dump, after one of the cluster's roles, restores into an empty cluster with
-# every row, every policy and every guard; taken by a superuser or by a role that
-# bypasses row security. Any other role is stopped instead of dumping a part.
+# every row, every policy and every guard, where nothing is done again that was
+# done under a key; taken by a superuser or by a role that bypasses row security.
+# Any other role is stopped instead of dumping a part.
 
 use strict;
 use warnings;
@@ -20,6 +21,11 @@ $source->safe_psql('app', q{
 	CREATE ROLE regress_backup LOGIN BYPASSRLS IN ROLE pg_read_all_data;
 	CREATE ROLE regress_reader LOGIN IN ROLE pg_read_all_data;
 });
+# What has been done under a key or an event's id.
+my $once = "SET LOCAL ringfence.idempotency_key = 'sent';\nINSERT INTO cleaning_v1.clients (name) VALUES ('sent once') RETURNING id";
+my $id = request_ok($source, 'app', claims(ALDER), $once);
+my $event = "SELECT ringfence.webhook_once('stripe', 'evt_1', sha256('paid'))";
+is($source->safe_psql('app', $event), 't', 'an event comes for the first time');
 my $rows = fingerprint($source, 'app');
 my $dir = $source->basedir;
 
@@ -75,6 +81,11 @@ for my $name (sort keys %dumps)
 	is($differences, '', "$name: the same schema");
 	verify_clean($target, 'app', $name);
 	isolated($target, 'app', $name);
+	is(request_ok($target, 'app', claims(ALDER), $once), $id, "$name: a key has the answer it had");
+	isnt(request_ok($target, 'app', claims(BIRCH), $once), $id, "$name: for who sent it");
+	is( $target->safe_psql('app', "SELECT count(*) FILTER (WHERE id = '$id'), count(*) FROM cleaning.clients WHERE name = 'sent once'"),
+		'1|2', "$name: and no other effect");
+	is($target->safe_psql('app', $event), 'f', "$name: an event is known");
 	my ($rc, $out, $err) = $target->psql('app', 'CREATE TABLE cleaning.unprotected (id integer)');
 	isnt($rc, 0, "$name: the guard stands");
 	$target->stop;

@@ -1,5 +1,6 @@
 # On a streaming replica a tenant reads its own rows, and whatever writes fails
-# as a write, not as something else.
+# as a write, not as something else. Once it is promoted, it knows the keys of what
+# was done.
 
 use strict;
 use warnings;
@@ -52,6 +53,20 @@ $primary->safe_psql('app', "DELETE FROM ringfence_data.memberships WHERE user_id
 $primary->wait_for_catchup($replica, 'replay', $primary->lsn('flush'));
 is( request_ok($replica, 'app', claims(ALDER), 'SELECT count(*) FROM cleaning_v1.bookings', 'ONLY'),
 	'0', 'a member removed on the primary sees nothing on the replica');
+
+# What was done under a key, and its answer, arrive as well: where the replica takes
+# over from a primary that is lost, nothing is done again.
+my $once = "SET LOCAL ringfence.idempotency_key = 'sent';\nINSERT INTO cleaning_v1.clients (name) VALUES ('sent once') RETURNING id";
+my $id = request_ok($primary, 'app', claims(BIRCH), $once);
+$primary->wait_for_catchup($replica, 'replay', $primary->lsn('flush'));
+request_fails($replica, 'app', claims(BIRCH), $once,
+	qr/25006: cannot execute INSERT in a read-only transaction/, 'sent again to the replica', 'ONLY');
+request_fails($replica, 'app', claims(BIRCH), "SELECT ringfence.idempotent('call', 'pg_catalog.now()')",
+	qr/25006: cannot execute ringfence.idempotent\(\) in a read-only transaction/, 'idempotent() on the replica', 'ONLY');
+$primary->stop('immediate');
+$replica->promote;
+is(request_ok($replica, 'app', claims(BIRCH), $once), $id, 'sent again after its promotion, it is answered as before');
+is($replica->safe_psql('app', "SELECT count(*) FROM cleaning.clients WHERE name = 'sent once'"), '1', 'and has no other effect');
 
 sub isolated_reads
 {

@@ -1,6 +1,7 @@
 # Behind PgBouncer in transaction mode, with one server connection for all:
 # nothing of one tenant's transaction is there in the next one's, not its
-# context, not through a statement that both prepared, not after an error.
+# context, not its idempotency key, not through a statement that both prepared,
+# not after an error.
 
 use strict;
 use warnings;
@@ -117,6 +118,48 @@ nothing_left($birch, 'and is signed out after it');
 like(ask($alder, "BEGIN;\nSET LOCAL ROLE ringfence_member;\nSELECT ringfence.sign_in('$token{+ALDER}', true);\nROLLBACK"),
 	qr/ERROR:  cannot sign in the session of an authenticator/, 'nobody signs in for the session');
 nothing_left($birch, 'and nobody is signed in');
+
+# A key is one request's: the next one has none, however the first one ended, and
+# shares nothing with it but under the same key and for the same tenant.
+sub keyed
+{
+	my ($session, $org, $key, $sql) = @_;
+	my $headers = $key eq '' ? '{}' : qq({"idempotency-key": "$key"});
+	(my $request = request(claims($org), $sql)) =~ s/('request.headers', ')\{\}/$1$headers/;
+	return ask($session, $request);
+}
+
+sub keys_and_clients
+{
+	return $node->safe_psql('app', q{
+		SELECT (SELECT count(*) FROM ringfence_data.idempotency_keys), count(*) FROM cleaning.clients WHERE name = 'sent twice'});
+}
+my $write = "INSERT INTO cleaning_v1.clients (name) VALUES ('sent twice') RETURNING name, org_id";
+my $no_key = "SELECT current_setting('ringfence.idempotency_key') = '' AND coalesce(current_setting('response.headers', true), '') = ''";
+is(keyed($alder, ALDER, 'one', $write), 'sent twice|' . ALDER, 'a request with a key');
+is(ask($birch, $no_key), 't', 'leaves none to the next');
+is(keyed($birch, ALDER, 'one', $write), 'sent twice|' . ALDER, 'it is sent again by another client');
+is(keys_and_clients(), '1|1', 'and has no other effect');
+is(ask($alder, $no_key), 't', 'a replay leaves no key and no header');
+is(keyed($birch, BIRCH, 'one', $write), 'sent twice|' . BIRCH, 'another tenant has the same key to itself');
+is(keys_and_clients(), '2|2', 'and an effect of its own');
+is(keyed($birch, ALDER, '', $write), 'sent twice|' . ALDER, 'a request without a key');
+is(keys_and_clients(), '2|3', 'has its effect each time');
+like(keyed($alder, ALDER, 'two', 'SELECT 1 / 0'), qr/division by zero/, 'a request with a key fails');
+ask($alder, 'ROLLBACK');
+is(ask($birch, $no_key), 't', 'and leaves no key');
+is(keyed($birch, ALDER, '', $write), 'sent twice|' . ALDER, 'a request without a key comes next');
+is(keyed($alder, ALDER, 'two', "SAVEPOINT s;\n$write"), 'sent twice|' . ALDER, 'a savepoint is as good');
+is(keyed($birch, ALDER, '', $write), 'sent twice|' . ALDER, 'and none again');
+is(keys_and_clients(), '3|6', 'which only who sent a key recorded');
+like(ask($alder, $_), qr/ERROR:  parameter "ringfence.idempotency_key" cannot be set for a session/, "refused: $_")
+  for "SET ringfence.idempotency_key = 'mine'", "SELECT set_config('ringfence.idempotency_key', 'mine', false)",
+  "BEGIN; SET ringfence.idempotency_key = 'mine'; COMMIT";
+is(ask($birch, $no_key), 't', 'so the next client has none');
+like(ask($alder, "SET LOCAL ringfence.idempotency_key = 'mine'"), qr/ERROR:  SET LOCAL ringfence.idempotency_key can only be used in transaction blocks/,
+	'a key is for a transaction');
+is(keyed($birch, ALDER, '', $write), 'sent twice|' . ALDER, 'and no client is surprised by one');
+is(keys_and_clients(), '3|7', 'or refused');
 
 is(ask($birch, 'SELECT pg_backend_pid()'), $backend, 'all of it on one server connection');
 

@@ -81,6 +81,7 @@ sub run_page
 	return;
 }
 
-run_page($_) for qw(README.md doc/audit.md doc/context.md doc/core.md doc/isolation.md doc/operations.md);
+run_page($_)
+  for qw(README.md doc/audit.md doc/context.md doc/core.md doc/idempotency.md doc/isolation.md doc/operations.md);
 
 done_testing();

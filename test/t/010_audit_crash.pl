@@ -12,7 +12,6 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use RingfenceTest;
 use Test::More;
-use Time::HiRes 'usleep';
 
 my $org = '0aaaaaaa-0000-7000-8000-00000000000a';
 my $node = PostgreSQL::Test::Cluster->new('main');
@@ -156,30 +155,6 @@ sub end_load
 	return;
 }
 
-# Kills the postmaster. Its children notice soon, and hold on to shared memory
-# until then.
-sub kill_server
-{
-	my $pid = $node->{_pid};
-	$node->kill9;
-	for (1 .. 600)
-	{
-		last unless kill 0, $pid;
-		usleep(100_000);
-	}
-	return;
-}
-
-sub start_again
-{
-	for (1 .. 300)
-	{
-		return if $node->start(fail_ok => 1);
-		usleep(100_000);
-	}
-	BAIL_OUT('the server did not come back');
-}
-
 sub compare
 {
 	my ($name) = @_;
@@ -211,9 +186,9 @@ my %crashes = (
 		$node->poll_query_until('app', 'SELECT true') or BAIL_OUT('the server did not come back');
 	},
 	'the server is killed' => sub {
-		kill_server();
+		kill_server($node);
 		end_load(@_);
-		start_again();
+		start_again($node);
 	},
 	'the server is stopped at once' => sub {
 		$node->stop('immediate');
@@ -244,8 +219,8 @@ $node->safe_psql('app', qq{
 	INSERT INTO public.load (org_id, id, n) VALUES ('$org', 7000000, 1);
 	PREPARE TRANSACTION 'lost';
 });
-kill_server();
-start_again();
+kill_server($node);
+start_again($node);
 is($node->safe_psql('app', 'SELECT count(*) FROM public.recorded WHERE id BETWEEN 7000000 AND 8999999'), '0', 'what is prepared is not on record after a crash');
 compare('while transactions are prepared');
 $node->safe_psql('app', "COMMIT PREPARED 'kept'; ROLLBACK PREPARED 'lost'");
