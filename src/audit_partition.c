@@ -31,7 +31,6 @@
 #include "utils/timestamp.h"
 
 #include "audit.h"
-#include "compat.h"
 #include "table.h"
 
 #define AUDIT_LOG "audit_log"

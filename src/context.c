@@ -53,6 +53,7 @@ static struct
 	const char *claims;			/* in context_mcxt; "" for none */
 	const char *pin;			/* serialized identity, or NULL */
 	const RfIdentity *identity; /* in context_mcxt, never changed there */
+	RfSubject	subject;		/* whom the claims name, known or not */
 }			current;
 
 /* Counts pins in this backend; never reset, so that a cache can't be fooled. */
@@ -211,6 +212,7 @@ pin(const RfIdentity *identity, bool from_claims)
 	current.from_claims = from_claims;
 	current.stale = false;
 	current.pin = NULL;
+	memset(&current.subject, 0, sizeof(current.subject));
 	generation++;
 	current.pinned = true;
 }
@@ -304,6 +306,12 @@ establish(void)
 	}
 	rf_context_identify(&claims, &identity);
 	pin(&identity, from_claims);
+	if (!from_claims)
+		return;
+	current.subject.has_user = claims.has_user;
+	current.subject.user = claims.user;
+	current.subject.has_org = claims.has_org;
+	current.subject.org = claims.org;
 }
 
 static void
@@ -357,6 +365,16 @@ rf_context_override(const RfIdentity *identity)
 {
 	current.pinned = false;
 	rf_context_replace(identity);
+}
+
+/*
+ * Whom the request's claims name, though the directory may not know them, or
+ * not yet; NULL where the context didn't come from such claims.
+ */
+const RfSubject *
+rf_context_subject(void)
+{
+	return current.subject.has_user ? &current.subject : NULL;
 }
 
 /* Changes with every pin: what was derived from an older one is void. */

@@ -8,6 +8,8 @@
 
 #include <openssl/evp.h>
 
+#include "port/pg_bswap.h"
+
 #include "digest.h"
 
 struct RfDigest
@@ -63,6 +65,22 @@ void
 rf_digest_add(RfDigest *digest, const void *data, size_t len)
 {
 	check(EVP_DigestUpdate(digest->context, data, len));
+}
+
+/* With its length before it, so that two fields can't pass for two others. */
+void
+rf_digest_field(RfDigest *digest, const void *data, size_t len)
+{
+	uint32		prefix = pg_hton32((uint32) len);
+
+	rf_digest_add(digest, &prefix, sizeof(prefix));
+	rf_digest_add(digest, data, len);
+}
+
+void
+rf_digest_string(RfDigest *digest, const char *string)
+{
+	rf_digest_field(digest, string, strlen(string));
 }
 
 void

@@ -16,6 +16,8 @@ typedef struct RfDigest RfDigest;
 extern RfDigest *rf_digest_create(void);
 extern void rf_digest_begin(RfDigest *digest);
 extern void rf_digest_add(RfDigest *digest, const void *data, size_t len);
+extern void rf_digest_field(RfDigest *digest, const void *data, size_t len);
+extern void rf_digest_string(RfDigest *digest, const char *string);
 extern void rf_digest_end(RfDigest *digest, RfHash *hash);
 extern void rf_digest(RfDigest *digest, const void *data, size_t len,
 					  RfHash *hash);

@@ -613,6 +613,7 @@ rf_idempotency_init(void)
 							   GUC_NOT_IN_SAMPLE | GUC_DISALLOW_IN_FILE,
 							   check_key, assign_key, NULL);
 	key_record = rf_find_setting(SETTING);
+	rf_fingerprint_init();
 	rf_endpoint_init();
 	rf_key_table_init();
 	rf_key_init();

@@ -114,18 +114,20 @@ rf_idempotency_set(void)
 /* idempotency_plan.c */
 extern bool rf_plan_modifies(const PlannedStmt *stmt, bool in_request);
 
-/* idempotency_key.c */
-extern void rf_key_init(void);
-extern void rf_key_begin(RfKeyUse *use, const char *key);
-extern void rf_key_fingerprint_statement(RfKeyUse *use,
-										 const QueryDesc *queryDesc);
-extern void rf_key_fingerprint_call(RfKeyUse *use, const char *arguments);
-extern bool rf_key_claim(RfKeyUse *use, RfAnswer *answer);
-extern void rf_key_end(RfKeyUse *use);
+/* idempotency_fingerprint.c */
 extern const char *rf_type_label(Oid type, char *buf);
 extern RfSettings rf_type_settings(Oid type);
 extern int	rf_plain_begin(RfSettings needed, bool in_utc);
 extern void rf_plain_end(int nest_level);
+extern void rf_key_fingerprint_statement(RfKeyUse *use,
+										 const QueryDesc *queryDesc);
+extern void rf_key_fingerprint_call(RfKeyUse *use, const char *arguments);
+extern void rf_fingerprint_init(void);
+
+/* idempotency_key.c */
+extern void rf_key_begin(RfKeyUse *use, const char *key);
+extern bool rf_key_claim(RfKeyUse *use, RfAnswer *answer);
+extern void rf_key_init(void);
 
 /* idempotency_endpoint.c */
 extern RfEndpoint rf_endpoint(const char *method, const char *path);
@@ -134,6 +136,7 @@ extern void rf_endpoint_init(void);
 /* idempotency_table.c */
 extern bool rf_key_find(RfKeyUse *use, RfHash *fingerprint, RfAnswer *answer);
 extern bool rf_key_remove_expired(RfKeyUse *use);
+extern void rf_key_end(RfKeyUse *use);
 extern void rf_key_add(RfKeyUse *use, const RfAnswer *answer);
 extern int	rf_key_answer_limit(const RfKeyUse *use);
 extern void rf_key_table_init(void);

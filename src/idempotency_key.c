@@ -1,5 +1,5 @@
 /*
- * idempotency_key.c: whose a key is, and what it was sent with.
+ * idempotency_key.c: whose a key is, and who has it now.
  *
  * A key belongs to an organization, a caller and an endpoint: its id is half the
  * digest of them all, so that no search can meet another's. The caller is the
@@ -9,44 +9,24 @@
  * part of the id, so that a stranger's key is met by nobody who doesn't send the
  * very same.
  *
- * The fingerprint is the digest of what was sent. Values enter it as text that
- * depends on no setting of the session.
- *
  * Two with the same id wait for one another by a lock that ends with the
  * transaction, after its record can be seen. It is an advisory lock of a kind
  * that SQL has no function for.
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
-#include "access/transam.h"
 #include "access/xlog.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_control.h"
-#include "catalog/pg_type.h"
-#include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
-#include "parser/scansup.h"
-#include "pgtime.h"
-#include "port/pg_bswap.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/bytea.h"
-#include "utils/float.h"
 #include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/pg_locale.h"
-#include "utils/syscache.h"
-#include "utils/typcache.h"
-#include "utils/xml.h"
 
-#include "compat.h"
 #include "idempotency.h"
 
 /* SQL's own advisory locks have 1 and 2 there. */
@@ -56,337 +36,6 @@
 static int	longest_wait = 5000;
 
 static RfDigest *digest = NULL;
-
-/* --- Fingerprints --- */
-
-static void
-add(const void *data, size_t len)
-{
-	uint32		prefix = pg_hton32((uint32) len);
-
-	rf_digest_add(digest, &prefix, sizeof(prefix));
-	rf_digest_add(digest, data, len);
-}
-
-static void
-add_string(const char *string)
-{
-	add(string, strlen(string));
-}
-
-/* Not format_type(): that goes by quote_all_identifiers. */
-static void
-append_type_name(StringInfo out, Oid type)
-{
-	HeapTuple	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	Form_pg_type form;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for type %u", type);
-	form = (Form_pg_type) GETSTRUCT(tuple);
-	appendStringInfo(out, "%s.%s", get_namespace_name(form->typnamespace),
-					 NameStr(form->typname));
-	ReleaseSysCache(tuple);
-}
-
-/* A type by name, with what it is made of; a row type's columns once. */
-static void
-describe_type(StringInfo out, Oid type, List **described)
-{
-	Oid			element = get_element_type(type);
-	TupleDesc	desc;
-
-	check_stack_depth();
-	CHECK_FOR_INTERRUPTS();
-	if (OidIsValid(element))
-	{
-		describe_type(out, element, described);
-		appendStringInfoString(out, "[]");
-		return;
-	}
-	if (type < FirstGenbkiObjectId)
-		appendStringInfo(out, "%u", type);
-	else
-		append_type_name(out, type);
-	if (getBaseType(type) != type)
-	{
-		appendStringInfoChar(out, ':');
-		describe_type(out, getBaseType(type), described);
-		return;
-	}
-	if (get_typtype(type) != TYPTYPE_COMPOSITE ||
-		list_member_oid(*described, type))
-		return;
-	*described = lappend_oid(*described, type);
-	desc = lookup_rowtype_tupdesc(type, -1);
-	appendStringInfoChar(out, '(');
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped)
-			continue;
-		appendStringInfo(out, "%s ", NameStr(att->attname));
-		describe_type(out, att->atttypid, described);
-		appendStringInfoChar(out, ',');
-	}
-	appendStringInfoChar(out, ')');
-	ReleaseTupleDesc(desc);
-}
-
-/*
- * What stands for a type, in every server: its OID if that is fixed, in "buf",
- * or its name and what it is made of, palloc'd.
- */
-const char *
-rf_type_label(Oid type, char *buf)
-{
-	StringInfoData label;
-	List	   *described = NIL;
-
-	if (type < FirstGenbkiObjectId)
-	{
-		buf[pg_ultoa_n(type, buf)] = '\0';
-		return buf;
-	}
-	initStringInfo(&label);
-	describe_type(&label, type, &described);
-	return label.data;
-}
-
-/*
- * How much of a session's settings the text of a type's values depends on.
- * Types that are not PostgreSQL's own may be made of any others.
- */
-RfSettings
-rf_type_settings(Oid type)
-{
-	switch (type)
-	{
-		case BOOLOID:
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-		case OIDOID:
-		case NUMERICOID:
-		case UUIDOID:
-		case TEXTOID:
-		case TEXTARRAYOID:
-		case VARCHAROID:
-		case BPCHAROID:
-		case NAMEOID:
-		case JSONOID:
-		case JSONBOID:
-			return RF_SETTINGS_NONE;
-		case MONEYOID:
-		case MONEYARRAYOID:
-			return RF_SETTINGS_ALL;
-		default:
-			return type < FirstGenbkiObjectId ? RF_SETTINGS_USUAL :
-				RF_SETTINGS_ALL;
-	}
-}
-
-static bool
-is_utc(void)
-{
-	const char *zone = pg_get_timezone_name(session_timezone);
-
-	return zone != NULL &&
-		(strcmp(zone, "UTC") == 0 || strcmp(zone, "Etc/UTC") == 0 ||
-		 strcmp(zone, "GMT") == 0);
-}
-
-/*
- * Fixes the settings that values' text depends on, until rf_plain_end(), or
- * the end of the (sub)transaction. Most are as they have to be already, and
- * lc_monetary, which is slow to set, matters to money alone. The time zone
- * matters where text is compared, since a time's offset is in its text.
- */
-int
-rf_plain_begin(RfSettings needed, bool in_utc)
-{
-	const struct
-	{
-		const char *name;
-		const char *value;
-		bool		is_so;
-	}			settings[] =
-	{
-		{"array_nulls", "on", Array_nulls},
-		{"bytea_output", "hex", bytea_output == BYTEA_OUTPUT_HEX},
-		{"datestyle", "ISO", DateStyle == USE_ISO_DATES},
-		{"extra_float_digits", "1", extra_float_digits > 0},
-		{"intervalstyle", "postgres", IntervalStyle == INTSTYLE_POSTGRES},
-		{"lc_monetary", "C", needed < RF_SETTINGS_ALL || strcmp(locale_monetary, "C") == 0},
-		{"quote_all_identifiers", "off", !quote_all_identifiers},
-		{"timezone", "UTC", !in_utc || is_utc()},
-		{"xmloption", "content", xmloption == XMLOPTION_CONTENT},
-	};
-	int			nest_level = 0;
-
-	if (needed == RF_SETTINGS_NONE)
-		return 0;
-	for (int i = 0; i < (int) lengthof(settings); i++)
-	{
-		if (settings[i].is_so)
-			continue;
-		if (nest_level == 0)
-			nest_level = NewGUCNestLevel();
-		(void) set_config_option(settings[i].name, settings[i].value,
-								 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, ERROR, false);
-	}
-	return nest_level;
-}
-
-void
-rf_plain_end(int nest_level)
-{
-	if (nest_level > 0)
-		AtEOXact_GUC(true, nest_level);
-}
-
-static void
-add_value(Oid type, Datum value)
-{
-	Oid			output;
-	bool		is_varlena;
-
-	/* A text's bytes; those of a bytea are half as many as its text's. */
-	if (type == TEXTOID || type == VARCHAROID || type == JSONOID ||
-		type == BYTEAOID)
-	{
-		struct varlena *string = PG_DETOAST_DATUM_PACKED(value);
-
-		add(VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
-		return;
-	}
-	getTypeOutputInfo(type, &output, &is_varlena);
-	add_string(OidOutputFunctionCall(output, value));
-}
-
-static void
-add_parameter(ParamListInfo params, int n)
-{
-	const ParamExternData *param = &params->params[n];
-	char		label[RF_LABEL_BYTES];
-	char		kind;
-
-	kind = !OidIsValid(param->ptype) ? '-' : param->isnull ? 'n' : 'v';
-	rf_digest_add(digest, &kind, 1);
-	if (kind == '-')
-		return;
-	add_string(rf_type_label(param->ptype, label));
-	if (!param->isnull)
-		add_value(param->ptype, param->value);
-}
-
-static void
-add_parameters(ParamListInfo params)
-{
-	int			n = params != NULL ? params->numParams : 0;
-	RfSettings	needed = RF_SETTINGS_NONE;
-	int			nest_level;
-
-	/* Those of a client have no hooks. */
-	Assert(n == 0 || params->paramFetch == NULL);
-	for (int i = 0; i < n; i++)
-		needed = Max(needed, rf_type_settings(params->params[i].ptype));
-	nest_level = rf_plain_begin(needed, true);
-	for (int i = 0; i < n; i++)
-		add_parameter(params, i);
-	rf_plain_end(nest_level);
-}
-
-static int
-compare_grants(const void *a, const void *b)
-{
-	return memcmp(a, b, sizeof(RfHash));
-}
-
-/*
- * What the caller may see and do, in whatever order: a recorded answer is not
- * for a token of the same user that may less.
- */
-static void
-add_grants(const RfIdentity *identity)
-{
-	RfHash		grants[RF_MAX_ROLES + RF_MAX_PARTIES];
-	int			n = 0;
-
-	for (int i = 0; identity != NULL && i < identity->grants.nroles; i++)
-	{
-		rf_digest_begin(digest);
-		add_string(identity->grants.roles[i]);
-		rf_digest_end(digest, &grants[n++]);
-	}
-	for (int i = 0; identity != NULL && i < identity->grants.nparties; i++)
-	{
-		rf_digest_begin(digest);
-		add_string(identity->grants.parties[i].kind);
-		add(&identity->grants.parties[i].id, sizeof(RfUuid));
-		rf_digest_end(digest, &grants[n++]);
-	}
-	qsort(grants, n, sizeof(RfHash), compare_grants);
-	rf_digest_begin(digest);
-	add(grants, n * sizeof(RfHash));
-}
-
-static void
-begin_fingerprint(const RfKeyUse *use)
-{
-	add_grants(use->identity);
-	add_string(use->method);
-	add_string(use->path);
-	add_string(GetUserNameFromId(GetUserId(), false));
-}
-
-/* The statement alone, of those that were sent together. */
-static void
-add_statement(const QueryDesc *queryDesc)
-{
-	const PlannedStmt *stmt = queryDesc->plannedstmt;
-	const char *string = queryDesc->sourceText;
-	size_t		len = strlen(string);
-
-	if (stmt->stmt_location > 0 && (size_t) stmt->stmt_location < len)
-	{
-		string += stmt->stmt_location;
-		len -= stmt->stmt_location;
-	}
-	if (stmt->stmt_len > 0 && (size_t) stmt->stmt_len < len)
-		len = stmt->stmt_len;
-	while (len > 0 && scanner_isspace(*string))
-	{
-		string++;
-		len--;
-	}
-	while (len > 0 && scanner_isspace(string[len - 1]))
-		len--;
-	add(string, len);
-}
-
-void
-rf_key_fingerprint_statement(RfKeyUse *use, const QueryDesc *queryDesc)
-{
-	begin_fingerprint(use);
-	add_string(namespace_search_path);
-	add_statement(queryDesc);
-	add_parameters(queryDesc->params);
-	rf_digest_end(digest, &use->fingerprint);
-}
-
-/* For idempotent(), whose function is the endpoint. */
-void
-rf_key_fingerprint_call(RfKeyUse *use, const char *arguments)
-{
-	begin_fingerprint(use);
-	add_string(arguments);
-	rf_digest_end(digest, &use->fingerprint);
-}
-
-/* --- Keys --- */
 
 /* The request's path, decoded where that makes text. */
 static const char *
@@ -415,8 +64,8 @@ rf_key_begin(RfKeyUse *use, const char *key)
 }
 
 /*
- * What tells tokens apart of people whom the directory doesn't know: their
- * subject; or, without one, all that isn't of this token alone.
+ * What tells tokens apart that name no user: their subject; or, without one,
+ * all that isn't of this token alone.
  */
 static bool
 add_claims(void)
@@ -431,50 +80,70 @@ add_claims(void)
 										   GetDatabaseEncoding(),
 										   lengthof(subject), subject, values))
 	{
-		add_string(claims);
+		rf_digest_string(digest, claims);
 		return false;
 	}
 	for (int i = 0; i < (int) lengthof(subject); i++)
-		add_string(values[i] != NULL ? values[i] : "");
+		rf_digest_string(digest, values[i] != NULL ? values[i] : "");
 	if (values[1] != NULL && *values[1] != '\0')
 		return true;
 	others = DirectFunctionCall1(jsonb_in, CStringGetDatum(claims));
 	for (int i = 0; i < (int) lengthof(passing); i++)
 		others = DirectFunctionCall2(jsonb_delete, others,
 									 CStringGetTextDatum(passing[i]));
-	add_string(JsonbToCString(NULL, &DatumGetJsonbP(others)->root, 0));
+	rf_digest_string(digest, JsonbToCString(NULL, &DatumGetJsonbP(others)->root, 0));
 	return false;
 }
 
 static void
-add_caller(const RfKeyUse *use)
+add_stranger(const RfKeyUse *use)
 {
 	const char *session;
 
-	if (use->identity != NULL && use->identity->has_user)
-	{
-		add_string("user");
-		add(&use->identity->user, sizeof(RfUuid));
-		return;
-	}
-	if (!rf_session_is(RF_ROLE_AUTHENTICATOR))
-	{
-		add_string("login");
-		add_string(GetUserNameFromId(GetSessionUserId(), false));
-		return;
-	}
-	add_string("claims");
+	rf_digest_string(digest, "claims");
 	if (add_claims())
 		return;
 	session = rf_request_header(RF_HEADER_SESSION_KEY);
 	if (session != NULL && *session != '\0')
 	{
-		add_string("session");
-		add_string(session);
+		rf_digest_string(digest, "session");
+		rf_digest_string(digest, session);
 		return;
 	}
-	add_string("anonymous");
-	add(&use->fingerprint, sizeof(RfHash));
+	rf_digest_string(digest, "anonymous");
+	rf_digest_field(digest, &use->fingerprint, sizeof(RfHash));
+}
+
+/*
+ * Whose the key is. A request's user and organization are those of its claims,
+ * known or not: the first request of a new user or member may be the one that
+ * makes them known, and its repetition has to meet it.
+ */
+static void
+add_caller(const RfKeyUse *use)
+{
+	const RfSubject *subject = rf_context_subject();
+	const RfIdentity *identity = use->identity;
+	bool		has_org = subject != NULL ? subject->has_org :
+	identity != NULL && identity->has_org;
+
+	if (has_org)
+		rf_digest_field(digest, subject != NULL ? &subject->org : &identity->org, sizeof(RfUuid));
+	else
+		rf_digest_string(digest, "");
+	if (subject != NULL || (identity != NULL && identity->has_user))
+	{
+		rf_digest_string(digest, "user");
+		rf_digest_field(digest, subject != NULL ? &subject->user : &identity->user,
+						sizeof(RfUuid));
+	}
+	else if (!rf_session_is(RF_ROLE_AUTHENTICATOR))
+	{
+		rf_digest_string(digest, "login");
+		rf_digest_string(digest, GetUserNameFromId(GetSessionUserId(), false));
+	}
+	else
+		add_stranger(use);
 }
 
 static void
@@ -483,14 +152,10 @@ identify(RfKeyUse *use)
 	RfHash		hash;
 
 	rf_digest_begin(digest);
-	if (use->identity != NULL && use->identity->has_org)
-		add(&use->identity->org, sizeof(RfUuid));
-	else
-		add_string("");
 	add_caller(use);
-	add_string(use->method);
-	add_string(use->path);
-	add_string(use->key);
+	rf_digest_string(digest, use->method);
+	rf_digest_string(digest, use->path);
+	rf_digest_string(digest, use->key);
 	rf_digest_end(digest, &hash);
 	memcpy(&use->id, &hash, sizeof(use->id));
 }

@@ -132,6 +132,15 @@ typedef struct RfIdentity
 	RfGrants	grants;
 } RfIdentity;
 
+/* A user and an organization, as claims name them. */
+typedef struct RfSubject
+{
+	bool		has_user;
+	bool		has_org;
+	RfUuid		user;
+	RfUuid		org;
+} RfSubject;
+
 typedef enum RfOrgStatus
 {
 	RF_ORG_UNKNOWN,
@@ -196,6 +205,7 @@ extern char *rf_context_serialize(const RfIdentity *identity);
 extern void rf_context_publish(void);
 extern bool rf_context_in_request(void);
 extern const char *rf_context_claims(void);
+extern const RfSubject *rf_context_subject(void);
 extern bool rf_session_is(const char *role);
 extern const RfIdentity *rf_context_peek(void);
 

@@ -5,7 +5,7 @@
 -- where two share an id, the fingerprint.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(102);
+SELECT plan(107);
 
 CREATE SCHEMA regress_v1;
 CREATE TABLE regress_v1.items (id uuid NOT NULL DEFAULT ringfence.uuid7(), name text NOT NULL);
@@ -154,9 +154,9 @@ SELECT is(knock('admin', person('admin'), 'left'), '422 PT422 the idempotency ke
 UPDATE ringfence_data.memberships AS m SET roles = '{admin}' WHERE m.user_id = (person('admin') ->> 'sub')::uuid;
 SELECT is(knock('admin', person('admin'), 'left'), '200 again', 'as before, the member does');
 DELETE FROM ringfence_data.memberships AS m WHERE m.user_id = (person('admin') ->> 'sub')::uuid;
-SELECT is(knock('admin', person('admin'), 'left'), '200 another answer', 'removed, they are nobody, and don''t');
+SELECT is(knock('admin', person('admin'), 'left'), '422 PT422 the idempotency key was used for another request another answer', 'removed, they don''t either');
 SELECT is(ask('another user of the organization', (SELECT r.call FROM public.requests AS r WHERE r.who = 'another user of the organization')),
-	'403 42501 new row violates row-level security policy for table "items" another answer', 'who may not do it at all');
+	'422 PT422 the idempotency key was used for another request another answer', 'at no endpoint');
 UPDATE ringfence_data.orgs AS o SET status = 'suspended' WHERE o.name = 'Birch Services';
 SELECT is(ask('that organization''s owner', (SELECT r.call FROM public.requests AS r WHERE r.who = 'that organization''s owner')),
 	'403 PT403 the organization is suspended another answer', 'in an organization that is suspended nobody is answered');
@@ -287,4 +287,24 @@ RESET SESSION AUTHORIZATION;
 SELECT dblink_disconnect(c) FROM unnest(dblink_get_connections()) AS c \g /dev/null
 DROP OWNED BY regress_scope_login, regress_scope_operator;
 DROP ROLE regress_scope_login, regress_scope_operator;
+
+-- Who is unknown until the request makes them known
+
+CREATE FUNCTION regress_v1.sign_up() RETURNS uuid LANGUAGE sql VOLATILE SECURITY DEFINER
+AS $$
+	INSERT INTO ringfence_data.users (id, email)
+	SELECT c.sub, c.sub || '@example.com' FROM (VALUES ((current_setting('request.jwt.claims')::json ->> 'sub')::uuid)) AS c (sub)
+	ON CONFLICT DO NOTHING;
+	INSERT INTO public.secrets (word) VALUES ('signed up') RETURNING secret;
+$$;
+SELECT is(ask('new user ' || n, format('test.rpc(%L, ''regress_v1'', ''sign_up'', headers => test.keyed(''sign up''))',
+		jsonb_build_object('role', 'ringfence_member', 'sub', format('0d9f6c1e-0000-7000-8000-00000000fff%s', n), 'exp', moment))), answer, what)
+FROM (VALUES
+	(1, 4102444800, '200', 'a token of nobody known, whom the request makes a user'),
+	(1, 4102444801, '200 again', 'has the answer again as a user, with another token'),
+	(2, 4102444800, '200', 'another token of nobody known is somebody else'),
+	(2, 4102444800, '200 again', 'and has an answer of their own')
+) AS r (n, moment, answer, what);
+SELECT is((SELECT count(*) FROM public.secrets AS s WHERE s.word = 'signed up'), 2::bigint, 'two have signed up');
+
 SELECT * FROM finish();

@@ -39,7 +39,7 @@ DECLARE
 	name CONSTANT text := 'client_' || login;
 BEGIN
 	IF name <> ALL (coalesce(public.dblink_get_connections(), '{}')) THEN
-		PERFORM public.dblink_connect(name, format('dbname=%L host=%L port=%L user=%L',
+		PERFORM public.dblink_connect(name, format('dbname=%L host=%L port=%L user=%L options=''-c statement_timeout=60s''',
 				current_database(),
 				split_part(current_setting('unix_socket_directories'), ',', 1),
 				current_setting('port'), login));
