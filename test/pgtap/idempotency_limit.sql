@@ -4,7 +4,7 @@
 -- ringfence.idempotency_wait at most.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(65);
+SELECT plan(70);
 
 -- The measure: what the values take as text, or as rows.
 
@@ -50,6 +50,8 @@ SELECT is(ARRAY[test.once('whole', 'UPDATE external SET a = a RETURNING a'), tes
 	ARRAY[repeat('0123456789', 10000), repeat('0123456789', 10000)], 'where it fits, a value out of line is kept');
 DELETE FROM public.external;
 SELECT is(test.once('whole', 'UPDATE external SET a = a RETURNING a'), repeat('0123456789', 10000), 'when it is gone there as well');
+SELECT is(test.once('text', 'INSERT INTO t (a) VALUES (1) RETURNING array_fill(2147483647, ''{1000}'')', 1, 'ringfence.idempotency_max_response = 8000'), answer, 'what takes more as text than it does as a value')
+FROM (VALUES (1, array_fill(2147483647, '{1000}')::text), (2, 'nothing')) AS r (n, answer);
 
 -- What has no rows is never too large.
 
@@ -158,6 +160,19 @@ SELECT is((SELECT count(*) FROM ringfence_data.idempotency_keys AS k, public.tok
 SELECT is((SELECT array_agg(k.complete) FROM ringfence_data.idempotency_keys AS k WHERE k.key = 'secret'), '{f}', 'on record without its answer');
 SELECT ringfence.keep_idempotency_keys('POST', '/rpc/new_token', NULL, true) \g /dev/null
 SELECT matches(twice($$test.rpc(owner(), 'regress_v1', 'new_token', headers => test.keyed('after'))$$), '^200 "([0-9a-f]{64})" \| 200 "\1" {"Idempotency-Replayed": "true"}$', 'kept again');
+
+-- A token that ringfence signs is a secret wherever it is answered.
+SELECT ringfence.add_jwt_key('limit') \g /dev/null
+CREATE FUNCTION regress_v1.sign() RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+AS $$
+BEGIN
+	INSERT INTO public.tokens VALUES ('signed');
+	RETURN ringfence.jwt_sign(jsonb_build_object('sub', ringfence.user_id()));
+END
+$$;
+SELECT matches(twice($$test.rpc(owner(), 'regress_v1', 'sign', headers => test.keyed('sign'))$$), '^200 "ey[^"]*" \| 200 {"complete": false, "replayed": true} {"Idempotency-Replayed": "true"}$', 'a token that was signed is given once');
+SELECT is((SELECT count(*) FROM public.tokens AS t WHERE t.token = 'signed'), 1::bigint, 'and made once');
+SELECT is((SELECT array_agg(position('ey'::bytea IN k.response) > 0) FROM ringfence_data.idempotency_keys AS k WHERE k.key = 'sign'), '{f}', 'it is not recorded');
 
 -- Waiting. A prepared transaction holds a key.
 

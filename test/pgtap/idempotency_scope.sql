@@ -5,7 +5,7 @@
 -- where two share an id, the fingerprint.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(107);
+SELECT plan(115);
 
 CREATE SCHEMA regress_v1;
 CREATE TABLE regress_v1.items (id uuid NOT NULL DEFAULT ringfence.uuid7(), name text NOT NULL);
@@ -131,6 +131,14 @@ SELECT is(knock('owner', person('owner'), 'both', session_key => 's2'), '200 aga
 SELECT is(knock('owner', NULL, 'both', session_key => person('owner') ->> 'sub'), '200 another answer', 'a session named after a user is not the user');
 SELECT is(knock('owner', '{"sub": "0d9f6c1e-ffff-7000-8000-00000000ffff"}', 'both', session_key => 's1'), '200 another answer', 'nor are claims of an unknown one');
 SELECT is(knock('owner', person('owner') - 'sub', 'both', session_key => 's3'), '200 another answer', 'or of none');
+SELECT is(knock('subject', '{"sub": "ext|1", "iss": "https://a.example", "iat": 1}', 'claims', session_key => 's1'), '200', 'a subject that is no user here');
+SELECT is(knock('subject', '{"sub": "ext|1", "iss": "https://a.example", "iat": 2}', 'claims', session_key => 's2'), '200 again', 'is the same in another token and session');
+SELECT is(knock('subject', '{"sub": "ext|1", "iss": "https://a.example"}', 'claims', 'sesame'), '422 PT422 the idempotency key was used for another request another answer', 'for one request');
+SELECT is(knock('subject', '{"sub": "ext|2", "iss": "https://a.example"}', 'claims', session_key => 's1'), '200 another answer', 'and not another subject');
+SELECT is(knock('subject', '{"sub": "ext|1", "iss": "https://b.example"}', 'claims', session_key => 's1'), '200 another answer', 'or somebody else''s');
+SELECT is(knock('device', '{"device": "x", "iat": 1}', 'claims', session_key => 's1'), '200', 'a token without one');
+SELECT is(knock('device', '{"device": "x", "iat": 2}', 'claims', session_key => 's1'), '200 again', 'is what else it says');
+SELECT is(knock('device', '{"device": "y", "iat": 1}', 'claims', session_key => 's1'), '200 another answer', 'which others don''t');
 SELECT is(knock('owner', person('owner') - 'org_id', 'both'), '200 another answer', 'the user without an organization has keys apart');
 SELECT is(knock('owner', person('owner'), 'both'), '200 again', 'which leave the first as it was');
 
