@@ -4,7 +4,7 @@
 -- it was told.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(149);
+SELECT plan(160);
 
 -- Every call leaves a line.
 CREATE TABLE public.calls (n integer GENERATED ALWAYS AS IDENTITY, what text);
@@ -94,6 +94,7 @@ CREATE FUNCTION public.a_many(word text, VARIADIC numbers integer[]) RETURNS tex
 CREATE FUNCTION public.a_inout(INOUT n integer, OUT m integer) LANGUAGE sql VOLATILE AS 'SELECT n + note(''call''), n';
 CREATE FUNCTION public.a_unnamed(integer, integer DEFAULT 2) RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT $1 + $2';
 CREATE FUNCTION public.a_defaults(integer DEFAULT 1, integer DEFAULT 2) RETURNS integer LANGUAGE sql VOLATILE AS 'SELECT note(''call'') + $1 + $2';
+CREATE FUNCTION public.a_short(c char(3), b bit(2), v varchar(2), n numeric(3, 1)) RETURNS text LANGUAGE sql VOLATILE AS 'SELECT note(''call''); SELECT concat_ws('' '', c, b, v, n)';
 CREATE FUNCTION public.a_strict(n integer) RETURNS integer LANGUAGE sql VOLATILE STRICT AS 'SELECT note(''call'')';
 SELECT is(twice(fn, args), result, fn || ' with ' || args)
 FROM (VALUES
@@ -110,6 +111,7 @@ FROM (VALUES
 	('a_many(text,integer[])', '{"word": "x", "numbers": []}', '"x" :: call'),
 	('a_inout(integer)', '{"n": 5}', '{"m": 5, "n": 6} :: call'),
 	('a_defaults(integer,integer)', '{}', '4 :: call'),
+	('a_short(character,bit,character varying,numeric)', '{"c": "abcdef", "b": "101", "v": "xyz", "n": 12.345}', '"abcdef 101 xyz 12.345" :: call'),
 	('a_strict(integer)', '{"n": null}', 'NULL :: -'),
 	('a_two(integer,text)', '{}', '42883 function public.a_two() does not exist :: -'),
 	('a_two(integer,text)', '{"amount": 5, "words": "x"}', '42883 function a_two(integer,text) has no parameter "words" :: -'),
@@ -222,6 +224,25 @@ SELECT is(twice('w_secret()'), '42501 permission denied for function w_secret ::
 SELECT is(call('secret', 'w_secret()'), '42501 permission denied for function w_secret', 'however the key was used by others');
 SELECT is(call('secret', 'calls()'), '42501 permission denied for table calls', 'and what it does, it may not do either');
 SELECT is((SELECT count(*) FROM ringfence_data.idempotency_keys AS k WHERE k.key = 'secret'), 1::bigint, 'nothing of that is recorded');
+-- rights that were taken back; by its OID, no schema is asked about the function
+CREATE SCHEMA hidden;
+CREATE FUNCTION hidden.w_hidden() RETURNS text LANGUAGE sql VOLATILE SECURITY DEFINER AS 'SELECT public.note(''hidden''); SELECT ''hidden''';
+GRANT USAGE ON SCHEMA hidden TO regress_function_login;
+GRANT EXECUTE ON FUNCTION public.w_secret() TO regress_function_login;
+CREATE FUNCTION public.call_oid(key text, fn regprocedure) RETURNS text LANGUAGE sql
+AS $$ SELECT test.tx(format('SELECT ringfence.idempotent(%L, %s::regprocedure)', key, fn::oid)) $$;
+SELECT is(ARRAY[call_oid('mine', f), call_oid('mine', f)], ARRAY[a, a], 'as long as there is the right: ' || f::text) FROM (VALUES ('w_secret()'::regprocedure, '"secret"'), ('hidden.w_hidden()', '"hidden"')) AS r (f, a);
+SELECT is(calls(), 'secret hidden', 'called once each');
+REVOKE EXECUTE ON FUNCTION public.w_secret() FROM regress_function_login;
+REVOKE USAGE ON SCHEMA hidden FROM regress_function_login;
+SELECT is(call_oid(k, f), a, 'not the recorded result either: ' || f::text || ', ' || k)
+FROM (VALUES ('w_secret()'::regprocedure, '42501 permission denied for function w_secret'), ('hidden.w_hidden()', '42501 permission denied for schema hidden')) AS r (f, a), unnest('{mine,new}'::text[]) AS k;
+GRANT USAGE ON SCHEMA hidden TO regress_function_login;
+REVOKE EXECUTE ON FUNCTION hidden.w_hidden() FROM PUBLIC;
+SELECT is(call_oid('mine', 'hidden.w_hidden()'), '42501 permission denied for function w_hidden', 'nor by the right to call that everybody has');
+GRANT EXECUTE ON FUNCTION hidden.w_hidden() TO PUBLIC;
+SELECT is(call_oid('mine', 'hidden.w_hidden()'), '"hidden"', 'given again, it is');
+SELECT is(calls(), '-', 'called by nobody');
 SELECT set_config('test.client', 'regress_function_nobody', false) \g /dev/null
 SELECT is(test.tx('SELECT ringfence.idempotent(''k'', ''r_integer()'')'), '42501 permission denied for schema ringfence', 'who has no part in it can''t use it');
 SELECT set_config('test.client', '', false) \g /dev/null
