@@ -394,7 +394,7 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 	recording->rows = rf_rows_begin(sends_rows(queryDesc) ?
 									queryDesc->tupDesc : NULL,
 									queryDesc->dest,
-									rf_key_answer_limit(&recording->use));
+									&recording->use);
 	queryDesc->dest = rf_rows_receiver(recording->rows);
 	return recording;
 }

@@ -149,7 +149,8 @@ extern int	rf_body_column(TupleDesc desc);
 extern bool rf_is_string(Oid type);
 extern RfSettings rf_columns_settings(TupleDesc desc);
 extern void rf_rows_check(TupleDesc desc);
-extern RfRows *rf_rows_begin(TupleDesc desc, DestReceiver *dest, int limit);
+extern RfRows *rf_rows_begin(TupleDesc desc, DestReceiver *dest,
+							 const RfKeyUse *use);
 extern void rf_rows_keep(RfRows *rows, MinimalTuple tuple);
 extern DestReceiver *rf_rows_receiver(RfRows *rows);
 extern DestReceiver *rf_rows_destination(RfRows *rows);

@@ -34,6 +34,7 @@ struct RfRows
 	TupleDesc	desc;			/* or NULL: there are no rows */
 	int			body;			/* column of PostgREST's body, or -1 */
 	Size		limit;			/* bytes that are kept */
+	bool		secret;			/* nothing of the answer is */
 	bool		complete;		/* no row was too large to keep */
 	int64		nrows;
 	Size		bytes;
@@ -98,7 +99,7 @@ rf_rows_check(TupleDesc desc)
 
 /* --- Recording --- */
 
-/* A row without its body, for one that is too large. */
+/* A row without its body, and without the headers if they may be a secret. */
 static MinimalTuple
 without_body(RfRows *rows, TupleTableSlot *slot)
 {
@@ -106,6 +107,8 @@ without_body(RfRows *rows, TupleTableSlot *slot)
 
 	memcpy(nulls, slot->tts_isnull, slot->tts_nvalid * sizeof(bool));
 	nulls[rows->body] = true;
+	if (rows->secret)
+		nulls[rf_response_column(rows->desc, "response_headers")] = true;
 	return rf_form_minimal_tuple(slot->tts_tupleDescriptor, slot->tts_values,
 								 nulls);
 }
@@ -197,12 +200,12 @@ destroy_rows(DestReceiver *self)
 }
 
 /*
- * Begins to keep rows of these columns on their way to "dest", up to a limit of
- * bytes. The result is
+ * Begins to keep rows of these columns on their way to "dest", as far as the
+ * key's endpoint has them kept. The result is
  * palloc'd; rf_rows_end() ends it.
  */
 RfRows *
-rf_rows_begin(TupleDesc desc, DestReceiver *dest, int limit)
+rf_rows_begin(TupleDesc desc, DestReceiver *dest, const RfKeyUse *use)
 {
 	RfRows	   *rows = palloc0(sizeof(RfRows));
 
@@ -214,7 +217,8 @@ rf_rows_begin(TupleDesc desc, DestReceiver *dest, int limit)
 	rows->dest = dest;
 	rows->desc = desc;
 	rows->body = rf_body_column(desc);
-	rows->limit = limit;
+	rows->limit = rf_key_answer_limit(use);
+	rows->secret = !use->endpoint.answers;
 	rows->complete = true;
 	rows->mcxt = AllocSetContextCreate(CurrentMemoryContext,
 									   "ringfence recorded rows",
@@ -368,7 +372,7 @@ give_up_rows(RfRows *rows)
 
 /*
  * Ends what rf_rows_begin() began; "answer" has the rows then, unless they give
- * out a token.
+ * out a token: then it has no headers either.
  */
 void
 rf_rows_end(RfRows *rows, RfAnswer *answer)
@@ -376,8 +380,11 @@ rf_rows_end(RfRows *rows, RfAnswer *answer)
 	StringInfoData out;
 	int			nest_level;
 
-	if (rf_jwt_signed() && rows->tuples != NIL)
+	rows->secret = rows->secret || rf_jwt_signed();
+	if (rows->secret && rows->tuples != NIL)
 		give_up_rows(rows);
+	if (rows->secret)
+		answer->headers = NULL;
 	if (!rows->complete && rows->body < 0)
 		rows->tuples = NIL;
 	initStringInfo(&out);

@@ -77,17 +77,13 @@ static const struct
 	[KEY_RESPONSE] = {"response", BYTEAOID},
 };
 
-/* How often we learn anew what somebody changes as we look. */
-#define MAX_ATTEMPTS 10
-
 /*
- * What is known of the table; void when "valid" is reset by its invalidation,
- * which "changes" counts. Memory of "info" is in known_mcxt.
+ * What is known of the table; void when "valid" is reset by its invalidation.
+ * Memory of "info" is in known_mcxt.
  */
 static struct
 {
 	bool		valid;
-	uint64		changes;
 	Oid			keys;
 	Oid			index;			/* the primary key's */
 	IndexInfo  *info;			/* of it, if it is the only index, or NULL */
@@ -155,52 +151,49 @@ learn_index(Relation rel)
 	return is_of_id;
 }
 
-/* Learns what is to be known; an error if core hasn't made the table. */
+/*
+ * Learns what is to be known of the table, which is locked: nobody changes its
+ * columns or its key meanwhile, and who adds an index waits for us before they
+ * need its entries.
+ */
 static void
-learn_table(void)
+learn_table(Relation rel)
 {
-	for (int attempt = 0; attempt < MAX_ATTEMPTS && !known.valid; attempt++)
-	{
-		uint64		changes = known.changes;
-		Relation	keys = rf_directory_open("idempotency_keys", RowExclusiveLock);
-
-		if (keys == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("there is no table for idempotency keys in this database"),
-					 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
-		known.keys = RelationGetRelid(keys);
-		if (!has_columns(keys) || !learn_index(keys))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("table \"%s\" is not as core makes it",
-							RelationGetRelationName(keys)),
-					 errdetail("Its columns, their order, or its primary key have been changed, or a column was added that needs a value.")));
-		relation_close(keys, NoLock);
-		known.valid = changes == known.changes;
-	}
+	known.keys = RelationGetRelid(rel);
+	if (!has_columns(rel) || !learn_index(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is not as core makes it",
+						RelationGetRelationName(rel)),
+				 errdetail("Its columns, their order, or its primary key have been changed, or a column was added that needs a value.")));
+	known.valid = true;
 }
 
-/* Opens the table for writing; its lock ends with the transaction. */
+/*
+ * Opens the table for writing; its lock ends with the transaction. An error if
+ * core hasn't made it.
+ */
 static Relation
 open_keys(void)
 {
-	for (int attempt = 0; attempt < MAX_ATTEMPTS; attempt++)
-	{
-		Relation	rel;
+	Relation	rel;
 
-		if (!known.valid)
-			learn_table();
+	if (known.valid)
+	{
 		rel = try_relation_open(known.keys, RowExclusiveLock);
 		if (rel != NULL && known.valid)
 			return rel;
 		if (rel != NULL)
 			relation_close(rel, NoLock);
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_IN_USE),
-			 errmsg("the table of idempotency keys is being changed")));
-	return NULL;				/* keep the compiler quiet */
+	rel = rf_directory_open("idempotency_keys", RowExclusiveLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no table for idempotency keys in this database"),
+				 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
+	learn_table(rel);
+	return rel;
 }
 
 /* --- Records --- */
@@ -405,10 +398,7 @@ relation_changed(Datum arg, Oid relid)
 {
 	(void) arg;
 	if (relid == InvalidOid || relid == known.keys || relid == known.index)
-	{
 		known.valid = false;
-		known.changes++;
-	}
 }
 
 /*

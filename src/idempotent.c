@@ -271,7 +271,7 @@ static void
 record(RfKeyUse *use, Jsonb *result, const RfAnswer *before)
 {
 	TupleDesc	desc = result_columns();
-	RfRows	   *rows = rf_rows_begin(desc, NULL, rf_key_answer_limit(use));
+	RfRows	   *rows = rf_rows_begin(desc, NULL, use);
 	Datum		value = PointerGetDatum(result);
 	bool		isnull = result == NULL;
 	RfAnswer	answer;

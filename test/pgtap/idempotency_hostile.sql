@@ -4,7 +4,7 @@
 -- one effect, or fails, and its answer is for nobody else.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(158);
+SELECT plan(156);
 
 -- Every call of w() leaves a line.
 CREATE TABLE public.log (n integer GENERATED ALWAYS AS IDENTITY, what text);
@@ -67,7 +67,7 @@ SELECT is(raw('/items', '{"x": "\u0000"}', 'INSERT INTO regress_v1.items (name) 
 
 -- Callers whom the directory doesn't know, but their tokens tell apart
 
-CREATE FUNCTION regress_v1.whoami(word text DEFAULT '') RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+CREATE FUNCTION regress_v1.whoami() RETURNS text LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 AS $$ BEGIN RETURN public.w('who') || ' ' || (current_setting('request.jwt.claims')::jsonb - 'exp' - 'iat' - 'jti' - 'nbf')::text; END $$;
 CREATE TABLE public.strangers (n integer GENERATED ALWAYS AS IDENTITY, who text, claims jsonb);
 INSERT INTO public.strangers (who, claims) VALUES
@@ -83,19 +83,16 @@ INSERT INTO public.strangers (who, claims) VALUES
 	('a number', '{"sub": 1}'),
 	('another number', '{"sub": 2}'),
 	('nothing but a role', '{}');
-CREATE FUNCTION public.whoami(claims jsonb, arguments jsonb DEFAULT '{}') RETURNS text LANGUAGE sql
+CREATE FUNCTION public.whoami(claims jsonb) RETURNS text LANGUAGE sql
 AS $$
-	SELECT concat_ws(' ', r.status, r.code, CASE WHEN r.code IS NULL THEN r.body #>> '{}' ELSE r.message END, CASE WHEN r.headers ? 'Idempotency-Replayed' THEN 'again' END)
-	FROM test.rpc('{"role": "ringfence_member"}' || claims, 'regress_v1', 'whoami', arguments, headers => test.keyed('1')) AS r
+	SELECT concat_ws(' ', r.status, r.code, CASE WHEN r.code IS NULL THEN r.body #>> '{}' END, CASE WHEN r.headers ? 'Idempotency-Replayed' THEN 'again' END)
+	FROM test.rpc('{"role": "ringfence_member"}' || claims, 'regress_v1', 'whoami', headers => test.keyed('1')) AS r
 $$;
 SELECT is(whoami(s.claims), '200 who ' || ('{"role": "ringfence_member"}' || s.claims)::text, 'one key: ' || s.who) FROM (SELECT * FROM public.strangers ORDER BY n) AS s;
 SELECT is(logged(), btrim(repeat('who ', 12)), 'each is heard');
 SELECT is(whoami(s.claims || passing), '200 who ' || ('{"role": "ringfence_member"}' || s.claims)::text || ' again', format('the own answer, with %s: %s', passing, s.who))
 FROM (SELECT * FROM public.strangers ORDER BY n) AS s, LATERAL (VALUES (jsonb_build_object('exp', 4102444800 + s.n, 'iat', s.n, 'jti', s.n::text))) AS p (passing);
 SELECT is(logged(), '-', 'nobody is heard twice');
-SELECT is(whoami('{"sub": "alice@idp"}', '{"word": "x"}'), '422 PT422 the idempotency key was used for another request', 'who is told apart has used the key');
-SELECT is(whoami('{"sub": "nobody@idp"}', '{"word": "x"}'), '200 who {"sub": "nobody@idp", "role": "ringfence_member"}', 'as nobody else is told');
-SELECT logged() \g /dev/null
 
 -- Tokens, wherever they are given out
 
@@ -113,7 +110,7 @@ BEGIN
 END
 $$;
 SELECT owner() AS owner, owner() ->> 'org_id' AS org \gset
-SELECT matches(raw('/graphql', '{"idempotency-key": "token 1"}', format('SELECT keep(ringfence_v1.switch_org(%L))', :'org')), '^t \| eyJ[^ |]+$', 'a token, by another path') ;
+SELECT matches(raw('/graphql', '{"idempotency-key": "token 1"}', format('SELECT keep(ringfence_v1.switch_org(%L))', :'org')), '^t \| eyJ[^ |]+$', 'a token, by another path');
 SELECT is(raw('/graphql', '{"idempotency-key": "token 1"}', format('SELECT keep(ringfence_v1.switch_org(%L))', :'org')), 't | nothing', 'is given once');
 SELECT matches(test.sent(call) || ' ' || test.sent(call), '^200 200 again$', 'by ' || what)
 FROM (VALUES
