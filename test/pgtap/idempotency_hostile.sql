@@ -4,7 +4,7 @@
 -- one effect, or fails, and its answer is for nobody else.
 \ir include/idempotency.sql
 SET client_min_messages = warning;
-SELECT plan(156);
+SELECT plan(157);
 
 -- Every call of w() leaves a line.
 CREATE TABLE public.log (n integer GENERATED ALWAYS AS IDENTITY, what text);
@@ -258,6 +258,7 @@ BEGIN
 	RETURN n;
 END
 $$;
+CREATE FUNCTION regress_v1.alone_f(n text) RETURNS text LANGUAGE plpgsql VOLATILE AS $$ BEGIN PERFORM ringfence.idempotent('same', 'public.quiet_f()'); RETURN n; END $$;
 SELECT is(concat_ws(' ', r.status, r.body #>> '{}', r.headers), answer, what)
 FROM (VALUES
 	(1, 'outer_f', '{"n": "first"}', '{}', '201 first {"X-Mine": "first"}', 'what a function sets around a call'),
@@ -265,7 +266,8 @@ FROM (VALUES
 	(3, 'outer_f', '{"n": "third"}', '{"idempotency-key": "third"}', '201 third {"X-Mine": "third"}', 'in a request with a key as well'),
 	(4, 'outer_f', '{"n": "third"}', '{"idempotency-key": "third"}', '201 third {"X-Mine": "third", "Idempotency-Replayed": "true"}', 'whose repetition says so'),
 	(5, 'around_f', '{"n": "first"}', '{}', '202 first {"X-Mine": "first"}', 'and what it sets after it'),
-	(6, 'around_f', '{"n": "second"}', '{}', '202 second {"X-Mine": "second"}', 'with the status of the call')
+	(6, 'around_f', '{"n": "second"}', '{}', '202 second {"X-Mine": "second"}', 'with the status of the call'),
+	(7, 'alone_f', '{"n": "alone"}', '{}', '200 alone {"Idempotency-Replayed": "true"}', 'none of it is the call''s own')
 ) AS c (i, fn, arguments, headers, answer, what),
 	LATERAL test.rpc(owner(), 'regress_v1', c.fn, c.arguments::jsonb, headers => c.headers::jsonb) AS r
 ORDER BY i;
@@ -383,6 +385,7 @@ SELECT is(logged(), '-', 'before anything is done');
 
 -- The table, changed
 
+DELETE FROM ringfence_data.idempotency_keys;
 SELECT test.answer('SELECT pg_backend_pid()') AS pid \gset
 SELECT is(test.tx(VARIADIC changes || ARRAY['SET LOCAL ringfence.idempotency_key = changed', 'SELECT w(''changed'')', 'SET LOCAL ringfence.idempotency_key = more', 'SELECT w(''changed'')']), answers || '55000 table "idempotency_keys" is not as core makes it', what)
 FROM (VALUES
