@@ -36,14 +36,27 @@ quote(const char *key)
 	return quoted;
 }
 
+/* Without the blanks around it. */
+static char *
+trim(const char *value)
+{
+	char	   *trimmed = pg_strdup(value + strspn(value, " \t"));
+	size_t		len = strlen(trimmed);
+
+	while (len > 0 && strchr(" \t", trimmed[len - 1]) != NULL)
+		trimmed[--len] = '\0';
+	return trimmed;
+}
+
 static void
-check_key(const char *header)
+check_key(const char *value)
 {
 	char	   *key = pg_malloc(RF_MAX_IDEMPOTENCY_KEY + 1);
 	char	   *again = pg_malloc(RF_MAX_IDEMPOTENCY_KEY + 1);
+	char	   *header = trim(value);
 	bool		quoted = *header == '"';
 
-	if (!rf_key_parse(header, key))
+	if (!rf_key_parse(value, key))
 	{
 		require(quoted || !rf_key_valid(header));
 		return;
