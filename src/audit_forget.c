@@ -66,7 +66,7 @@ push_forgotten(JsonbParseState **state, RfLeafMaker *maker, JsonbValue *value)
 static Jsonb *
 forget(Jsonb *personal)
 {
-	RfLeafMaker *maker = rf_leaf_begin(rf_digest_create(), NULL, 0);
+	RfLeafMaker *maker = rf_leaf_begin(rf_digest_create(CurrentMemoryContext), NULL, 0);
 	JsonbParseState *state = NULL;
 	JsonbValue *result = NULL;
 	JsonbIterator *it = JsonbIteratorInit(&personal->root);

@@ -27,16 +27,15 @@ release_digest(void *arg)
 	digest->context = NULL;
 }
 
-/* A digest that lives as long as the current memory context. */
+/* A digest that lives as long as a memory context. */
 RfDigest *
-rf_digest_create(void)
+rf_digest_create(MemoryContext mcxt)
 {
-	RfDigest   *digest = palloc0(sizeof(RfDigest));
+	RfDigest   *digest = MemoryContextAllocZero(mcxt, sizeof(RfDigest));
 
 	digest->callback.func = release_digest;
 	digest->callback.arg = digest;
-	MemoryContextRegisterResetCallback(CurrentMemoryContext,
-									   &digest->callback);
+	MemoryContextRegisterResetCallback(mcxt, &digest->callback);
 	digest->context = EVP_MD_CTX_new();
 	if (digest->context == NULL)
 		ereport(ERROR,

@@ -13,7 +13,7 @@ typedef struct RfHash
 
 typedef struct RfDigest RfDigest;
 
-extern RfDigest *rf_digest_create(void);
+extern RfDigest *rf_digest_create(MemoryContext mcxt);
 extern void rf_digest_begin(RfDigest *digest);
 extern void rf_digest_add(RfDigest *digest, const void *data, size_t len);
 extern void rf_digest_field(RfDigest *digest, const void *data, size_t len);

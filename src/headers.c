@@ -15,6 +15,7 @@
 #include "utils/guc.h"
 #include "utils/memutils.h"
 
+#include "idempotency.h"
 #include "ringfence.h"
 
 static const char *const names[RF_HEADERS] = {
@@ -123,11 +124,15 @@ rf_request_method(void)
 	return setting_or_empty("request.method");
 }
 
-/* The path, without the query; likewise. */
+/* The path, without the query, palloc'd; decoded where that makes text. */
 const char *
 rf_request_path(void)
 {
-	return setting_or_empty("request.path");
+	const char *raw = setting_or_empty("request.path");
+	char	   *path = pstrdup(raw);
+
+	rf_path_decode(path);
+	return pg_verifymbstr(path, strlen(path), true) ? path : pstrdup(raw);
 }
 
 bool

@@ -25,9 +25,7 @@
 #include "access/xact.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
-#include "executor/tuptable.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "tcop/pquery.h"
 #include "tcop/utility.h"
 #include "utils/builtins.h"
@@ -164,13 +162,6 @@ assign_key(const char *newval, void *extra)
 		extra == NULL || InitializingParallelWorker ? 0 : *(uint64 *) extra;
 }
 
-static void
-set_key(const char *key)
-{
-	(void) set_config_option(SETTING, key, PGC_USERSET, PGC_S_SESSION,
-							 GUC_ACTION_LOCAL, true, ERROR, false);
-}
-
 /*
  * set_idempotency_key(key text): like SET LOCAL, which can't load the library
  * in a session that hasn't yet. Throws 22004, 22023, and 25P01 outside a
@@ -185,7 +176,7 @@ ringfence_set_idempotency_key(PG_FUNCTION_ARGS)
 				 errmsg("idempotency key must not be null"),
 				 errhint("Pass an empty string for no key.")));
 	RequireTransactionBlock(true, "ringfence.set_idempotency_key()");
-	set_key(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	rf_set_for_transaction(SETTING, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_VOID();
 }
 
@@ -205,10 +196,7 @@ is_write(const char *method)
 static void
 require_key(const char *method)
 {
-	RfKeyUse	use;
-
-	rf_key_begin(&use, "");
-	if (rf_endpoint(method, use.path).required)
+	if (rf_endpoint(method, rf_request_path()).required)
 		ereport(ERROR,
 				(errcode(MAKE_SQLSTATE('P', 'T', '4', '0', '0')),
 				 errmsg("the request needs an idempotency key"),
@@ -247,7 +235,7 @@ rf_idempotency_arm(void)
 				 errmsg("invalid idempotency key"),
 				 errdetail("A key has 1 to %d bytes and no control characters; it is sent bare, or in double quotes as in RFC 8941.",
 						   RF_MAX_IDEMPOTENCY_KEY)));
-	set_key(key);
+	rf_set_for_transaction(SETTING, key);
 	header_serial = rf_idempotency_serial;
 }
 
@@ -309,51 +297,6 @@ check_statement(const QueryDesc *queryDesc, ScanDirection direction,
 	rf_rows_check(queryDesc->tupDesc);
 }
 
-static bool
-sends_rows(const QueryDesc *queryDesc)
-{
-	return queryDesc->operation == CMD_SELECT ||
-		queryDesc->plannedstmt->hasReturning;
-}
-
-static void
-send_rows(QueryDesc *queryDesc, List *tuples)
-{
-	DestReceiver *dest = queryDesc->dest;
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(queryDesc->tupDesc,
-													&TTSOpsMinimalTuple);
-	ListCell   *lc;
-
-	dest->rStartup(dest, queryDesc->operation, queryDesc->tupDesc);
-	foreach(lc, tuples)
-	{
-		CHECK_FOR_INTERRUPTS();
-		ExecStoreMinimalTuple(lfirst(lc), slot, false);
-		if (!dest->receiveSlot(slot, dest))
-			break;
-	}
-	dest->rShutdown(dest);
-	ExecDropSingleTupleTableSlot(slot);
-}
-
-/* Answers for a started statement that isn't run. */
-static void
-replay(QueryDesc *queryDesc, const RfKeyUse *use, const RfAnswer *answer)
-{
-	EState	   *estate = queryDesc->estate;
-	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
-	List	   *tuples;
-
-	estate->es_auxmodifytables = NIL;
-	estate->es_processed = answer->processed;
-	tuples = rf_answer_rows(answer, sends_rows(queryDesc) ?
-							queryDesc->tupDesc : NULL);
-	rf_answer_apply(use, answer);
-	if (sends_rows(queryDesc))
-		send_rows(queryDesc, tuples);
-	MemoryContextSwitchTo(old);
-}
-
 /*
  * For ExecutorRun, before the chain, of a statement that no other one runs. If
  * it was done before, its answer has been sent, and it must not be run. Else the
@@ -369,7 +312,8 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 
 	*replayed = false;
 	/* At its end a portal is run once more, and nothing is. */
-	if (ScanDirectionIsNoMovement(direction) || XactReadOnly || !is_top_level(queryDesc) ||
+	if (ScanDirectionIsNoMovement(direction) || XactReadOnly ||
+		!is_top_level(queryDesc) ||
 		!rf_plan_modifies(queryDesc->plannedstmt, is_from_header()))
 		return NULL;
 	if (!is_armed())
@@ -386,14 +330,12 @@ rf_idempotency_begin(QueryDesc *queryDesc, ScanDirection direction,
 	note_use();
 	if (rf_key_claim(&recording->use, &answer))
 	{
-		replay(queryDesc, &recording->use, &answer);
+		rf_answer_replay(queryDesc, &recording->use, &answer);
 		rf_key_end(&recording->use);
 		*replayed = true;
 		return NULL;
 	}
-	recording->rows = rf_rows_begin(sends_rows(queryDesc) ?
-									queryDesc->tupDesc : NULL,
-									queryDesc->dest,
+	recording->rows = rf_rows_begin(rf_rows_sent(queryDesc), queryDesc->dest,
 									&recording->use);
 	queryDesc->dest = rf_rows_receiver(recording->rows);
 	return recording;
@@ -440,8 +382,10 @@ are_constants(List *nodes)
 	ListCell   *lc;
 
 	foreach(lc, nodes)
+	{
 		if (!is_constant(lfirst(lc)))
-		return false;
+			return false;
+	}
 	return true;
 }
 
@@ -485,6 +429,15 @@ is_harmless(Node *statement)
 	}
 }
 
+static bool
+sets_key_locally(Node *statement)
+{
+	VariableSetStmt *set = (VariableSetStmt *) statement;
+
+	return IsA(statement, VariableSetStmt) && set->is_local &&
+		set->name != NULL && pg_strcasecmp(set->name, SETTING) == 0;
+}
+
 /*
  * For utility statements that no other statement runs, before they are run:
  * refuses those that could change something beside the key. EXECUTE of one is
@@ -493,14 +446,14 @@ is_harmless(Node *statement)
 void
 rf_idempotency_utility(Node *statement, ProcessUtilityContext context)
 {
-	if ((context != PROCESS_UTILITY_TOPLEVEL &&
+	bool		sets_key = sets_key_locally(statement);
+
+	if ((rf_idempotency_serial == 0 && !sets_key) ||
+		(context != PROCESS_UTILITY_TOPLEVEL &&
 		 context != PROCESS_UTILITY_QUERY) ||
 		rf_statement_running() || is_in_function() || creating_extension)
 		return;
-	if (IsA(statement, VariableSetStmt) &&
-		((VariableSetStmt *) statement)->is_local &&
-		((VariableSetStmt *) statement)->name != NULL &&
-		pg_strcasecmp(((VariableSetStmt *) statement)->name, SETTING) == 0)
+	if (sets_key)
 		RequireTransactionBlock(true, "SET LOCAL " SETTING);
 	if (rf_idempotency_serial == 0 || XactReadOnly || is_harmless(statement))
 		return;

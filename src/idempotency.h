@@ -148,6 +148,7 @@ extern int	rf_response_column(TupleDesc desc, const char *name);
 extern int	rf_body_column(TupleDesc desc);
 extern bool rf_is_string(Oid type);
 extern RfSettings rf_columns_settings(TupleDesc desc);
+extern TupleDesc rf_rows_sent(const QueryDesc *queryDesc);
 extern void rf_rows_check(TupleDesc desc);
 extern RfRows *rf_rows_begin(TupleDesc desc, DestReceiver *dest,
 							 const RfKeyUse *use);
@@ -158,8 +159,10 @@ extern void rf_rows_end(RfRows *rows, RfAnswer *answer);
 
 /* idempotency_answer.c */
 extern List *rf_answer_rows(const RfAnswer *answer, TupleDesc desc);
+extern void rf_set_for_transaction(const char *name, const char *value);
 extern void rf_answer_settings(const RfKeyUse *use, RfAnswer *answer);
-extern void rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer);
+extern void rf_answer_replay(QueryDesc *queryDesc, const RfKeyUse *use,
+							 const RfAnswer *answer);
 extern void rf_answer_apply_call(const RfKeyUse *use,
 								 const RfAnswer *answer);
 

@@ -9,8 +9,11 @@
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "executor/tuptable.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "nodes/execnodes.h"
+#include "tcop/dest.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -267,8 +270,9 @@ rf_answer_settings(const RfKeyUse *use, RfAnswer *answer)
 	answer->headers = use->in_request ? setting_or_null("response.headers") : NULL;
 }
 
-static void
-set_for_transaction(const char *name, const char *value)
+/* Sets a setting until the transaction ends. */
+void
+rf_set_for_transaction(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_LOCAL, true, ERROR, false);
@@ -285,17 +289,17 @@ warn_of_loss(const RfAnswer *answer)
 }
 
 /* Sets a request's status and headers again, for who reads them later. */
-void
-rf_answer_apply(const RfKeyUse *use, const RfAnswer *answer)
+static void
+set_response(const RfKeyUse *use, const RfAnswer *answer)
 {
 	warn_of_loss(answer);
 	if (!use->in_request)
 		return;
 	if (!answer->complete)
-		set_for_transaction("response.status", "200");
+		rf_set_for_transaction("response.status", "200");
 	else if (answer->status != NULL)
-		set_for_transaction("response.status", answer->status);
-	set_for_transaction("response.headers", with_replayed(answer->headers));
+		rf_set_for_transaction("response.status", answer->status);
+	rf_set_for_transaction("response.headers", with_replayed(answer->headers));
 }
 
 /*
@@ -312,8 +316,52 @@ rf_answer_apply_call(const RfKeyUse *use, const RfAnswer *answer)
 	if (!use->in_request)
 		return;
 	if (now.status == NULL && answer->status != NULL)
-		set_for_transaction("response.status", answer->status);
+		rf_set_for_transaction("response.status", answer->status);
 	if (now.headers == NULL)
-		set_for_transaction("response.headers",
-							with_replayed(answer->headers));
+		rf_set_for_transaction("response.headers",
+							   with_replayed(answer->headers));
+}
+
+/* --- Replay --- */
+
+static void
+send_rows(QueryDesc *queryDesc, List *tuples)
+{
+	DestReceiver *dest = queryDesc->dest;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(queryDesc->tupDesc,
+													&TTSOpsMinimalTuple);
+	ListCell   *lc;
+
+	dest->rStartup(dest, queryDesc->operation, queryDesc->tupDesc);
+	foreach(lc, tuples)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ExecStoreMinimalTuple(lfirst(lc), slot, false);
+		if (!dest->receiveSlot(slot, dest))
+			break;
+	}
+	dest->rShutdown(dest);
+	ExecDropSingleTupleTableSlot(slot);
+}
+
+/*
+ * Answers for a started statement that isn't run. Throws 409 if its columns are
+ * other ones than were recorded.
+ */
+void
+rf_answer_replay(QueryDesc *queryDesc, const RfKeyUse *use,
+				 const RfAnswer *answer)
+{
+	EState	   *estate = queryDesc->estate;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+	TupleDesc	desc = rf_rows_sent(queryDesc);
+	List	   *tuples;
+
+	estate->es_auxmodifytables = NIL;
+	estate->es_processed = answer->processed;
+	tuples = rf_answer_rows(answer, desc);
+	set_response(use, answer);
+	if (desc != NULL)
+		send_rows(queryDesc, tuples);
+	MemoryContextSwitchTo(old);
 }

@@ -212,8 +212,7 @@ add_value(Oid type, Datum value)
 	bool		is_varlena;
 
 	/* A text's bytes; those of a bytea are half as many as its text's. */
-	if (type == TEXTOID || type == VARCHAROID || type == JSONOID ||
-		type == BYTEAOID)
+	if (rf_is_string(type) || type == BYTEAOID)
 	{
 		struct varlena *string = PG_DETOAST_DATUM_PACKED(value);
 
@@ -348,8 +347,5 @@ rf_key_fingerprint_call(RfKeyUse *use, const char *arguments)
 void
 rf_fingerprint_init(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	digest = rf_digest_create();
-	MemoryContextSwitchTo(old);
+	digest = rf_digest_create(TopMemoryContext);
 }

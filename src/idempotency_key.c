@@ -37,17 +37,6 @@ static int	longest_wait = 5000;
 
 static RfDigest *digest = NULL;
 
-/* The request's path, decoded where that makes text. */
-static const char *
-request_path(void)
-{
-	char	   *path = pstrdup(rf_request_path());
-
-	rf_path_decode(path);
-	return pg_verifymbstr(path, strlen(path), true) ? path :
-		pstrdup(rf_request_path());
-}
-
 /*
  * Begins the use of a key, at the request's endpoint if there is a request. The
  * strings live as long as the memory context that is current.
@@ -59,7 +48,7 @@ rf_key_begin(RfKeyUse *use, const char *key)
 	use->key = pstrdup(key);
 	use->method = pstrdup(rf_request_method());
 	use->in_request = *use->method != '\0';
-	use->path = use->in_request ? request_path() : "";
+	use->path = use->in_request ? rf_request_path() : "";
 	use->identity = rf_context_peek();
 }
 
@@ -91,7 +80,8 @@ add_claims(void)
 	for (int i = 0; i < (int) lengthof(passing); i++)
 		others = DirectFunctionCall2(jsonb_delete, others,
 									 CStringGetTextDatum(passing[i]));
-	rf_digest_string(digest, JsonbToCString(NULL, &DatumGetJsonbP(others)->root, 0));
+	rf_digest_string(digest, JsonbToCString(NULL, &DatumGetJsonbP(others)->root,
+											0));
 	return false;
 }
 
@@ -122,20 +112,26 @@ add_stranger(const RfKeyUse *use)
 static void
 add_caller(const RfKeyUse *use)
 {
-	const RfSubject *subject = rf_context_subject();
+	const RfSubject *claimed = rf_context_subject();
 	const RfIdentity *identity = use->identity;
-	bool		has_org = subject != NULL ? subject->has_org :
-	identity != NULL && identity->has_org;
+	RfSubject	subject = {0};
 
-	if (has_org)
-		rf_digest_field(digest, subject != NULL ? &subject->org : &identity->org, sizeof(RfUuid));
-	else
-		rf_digest_string(digest, "");
-	if (subject != NULL || (identity != NULL && identity->has_user))
+	if (claimed != NULL)
+		subject = *claimed;
+	else if (identity != NULL)
+	{
+		subject.has_user = identity->has_user;
+		subject.user = identity->user;
+		subject.has_org = identity->has_org;
+		subject.org = identity->org;
+	}
+
+	rf_digest_field(digest, &subject.org,
+					subject.has_org ? sizeof(subject.org) : 0);
+	if (subject.has_user)
 	{
 		rf_digest_string(digest, "user");
-		rf_digest_field(digest, subject != NULL ? &subject->user : &identity->user,
-						sizeof(RfUuid));
+		rf_digest_field(digest, &subject.user, sizeof(subject.user));
 	}
 	else if (!rf_session_is(RF_ROLE_AUTHENTICATOR))
 	{
@@ -291,10 +287,7 @@ rf_key_claim(RfKeyUse *use, RfAnswer *answer)
 void
 rf_key_init(void)
 {
-	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-
-	digest = rf_digest_create();
-	MemoryContextSwitchTo(old);
+	digest = rf_digest_create(TopMemoryContext);
 	DefineCustomIntVariable("ringfence.idempotency_wait",
 							"Longest wait for a request in progress with the same idempotency key.",
 							"Zero doesn't wait. A shorter lock_timeout counts.",

@@ -74,6 +74,14 @@ rf_body_column(TupleDesc desc)
 	return find_column(desc, "body");
 }
 
+/* The columns of the rows that a statement sends; NULL if it sends none. */
+TupleDesc
+rf_rows_sent(const QueryDesc *queryDesc)
+{
+	return queryDesc->operation == CMD_SELECT ||
+		queryDesc->plannedstmt->hasReturning ? queryDesc->tupDesc : NULL;
+}
+
 /*
  * Refuses columns whose values can't be read back from text: those of a row
  * type that has no name.
@@ -113,7 +121,18 @@ without_body(RfRows *rows, TupleTableSlot *slot)
 								 nulls);
 }
 
-/* Keeps a row, of the current memory context or a longer-lived one. */
+static void
+forget_rows(RfRows *rows)
+{
+	rows->complete = false;
+	rows->tuples = NIL;
+	MemoryContextReset(rows->mcxt);
+}
+
+/*
+ * Keeps a row, of the current memory context or a longer-lived one. One too many
+ * has all of them forgotten.
+ */
 void
 rf_rows_keep(RfRows *rows, MinimalTuple tuple)
 {
@@ -122,7 +141,8 @@ rf_rows_keep(RfRows *rows, MinimalTuple tuple)
 	rows->nrows++;
 	rows->bytes += tuple->t_len;
 	rows->tuples = lappend(rows->tuples, tuple);
-	rows->complete = rows->bytes <= rows->limit;
+	if (rows->bytes > rows->limit)
+		forget_rows(rows);
 	MemoryContextSwitchTo(old);
 }
 
@@ -154,17 +174,12 @@ keep_row(RfRows *rows, TupleTableSlot *slot)
 	if (rows->complete)
 		rf_rows_keep(rows, ExecCopySlotMinimalTuple(slot));
 	else
-		rows->nrows++;
-	if (!rows->complete)
 	{
-		MemoryContextReset(rows->mcxt);
-		rows->tuples = NIL;
-		if (rows->nrows == 1 && rows->body >= 0)
-		{
-			slot_getallattrs(slot);
-			rows->tuples = list_make1(without_body(rows, slot));
-		}
+		rows->nrows++;
+		forget_rows(rows);
 	}
+	if (!rows->complete && rows->nrows == 1 && rows->body >= 0)
+		rows->tuples = list_make1(without_body(rows, slot));
 	MemoryContextSwitchTo(old);
 }
 
@@ -201,8 +216,7 @@ destroy_rows(DestReceiver *self)
 
 /*
  * Begins to keep rows of these columns on their way to "dest", as far as the
- * key's endpoint has them kept. The result is
- * palloc'd; rf_rows_end() ends it.
+ * key's endpoint has them kept. The result is palloc'd; rf_rows_end() ends it.
  */
 RfRows *
 rf_rows_begin(TupleDesc desc, DestReceiver *dest, const RfKeyUse *use)
@@ -385,8 +399,6 @@ rf_rows_end(RfRows *rows, RfAnswer *answer)
 		give_up_rows(rows);
 	if (rows->secret)
 		answer->headers = NULL;
-	if (!rows->complete && rows->body < 0)
-		rows->tuples = NIL;
 	initStringInfo(&out);
 	appendStringInfoSpaces(&out, VARHDRSZ);
 	if (rows->desc == NULL)

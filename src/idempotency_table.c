@@ -34,6 +34,7 @@
 
 #include "compat.h"
 #include "idempotency.h"
+#include "seal.h"
 #include "table.h"
 
 /* Columns in the order in which core makes them. */
@@ -198,16 +199,6 @@ open_keys(void)
 
 /* --- Records --- */
 
-static Datum
-bytes_datum(const void *data, size_t len)
-{
-	bytea	   *bytes = palloc(VARHDRSZ + len);
-
-	SET_VARSIZE(bytes, VARHDRSZ + len);
-	memcpy(VARDATA(bytes), data, len);
-	return PointerGetDatum(bytes);
-}
-
 static char *
 text_or_null(const Datum *values, const bool *nulls, int column)
 {
@@ -363,7 +354,7 @@ rf_key_add(RfKeyUse *use, const RfAnswer *answer)
 	set_value(values, nulls, KEY_METHOD, CStringGetTextDatum(use->method));
 	set_value(values, nulls, KEY_PATH, CStringGetTextDatum(use->path));
 	set_value(values, nulls, KEY_FINGERPRINT,
-			  bytes_datum(use->fingerprint.data, sizeof(RfHash)));
+			  rf_bytea(use->fingerprint.data, sizeof(RfHash)));
 	set_value(values, nulls, KEY_CREATED_AT, TimestampTzGetDatum(now));
 	set_value(values, nulls, KEY_EXPIRES_AT,
 			  TimestampTzGetDatum(expiry(use, now)));

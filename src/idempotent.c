@@ -222,10 +222,14 @@ check_privileges(Oid function)
 					   get_func_name(function));
 }
 
-/* Calls the function; NULL for what is NULL in SQL, or nothing. */
+/*
+ * Calls the function; NULL for what is NULL in SQL, or nothing. The result is in
+ * the current memory context.
+ */
 static Jsonb *
-call(const Callee *callee, Jsonb *arguments, MemoryContext mcxt)
+call(const Callee *callee, Jsonb *arguments)
 {
+	MemoryContext mcxt = CurrentMemoryContext;
 	Datum		value = JsonbPGetDatum(arguments);
 	bool		isnull = true;
 	Jsonb	   *result = NULL;
@@ -369,7 +373,7 @@ ringfence_idempotent(PG_FUNCTION_ARGS)
 	else
 	{
 		rf_answer_settings(&use, &answer);
-		result = call(&callee, arguments, CurrentMemoryContext);
+		result = call(&callee, arguments);
 		record(&use, result, &answer);
 		isnull = result == NULL;
 		value = PointerGetDatum(result);

@@ -39,10 +39,10 @@ PG_FUNCTION_INFO_V1(ringfence_jwt_verify);
 PG_FUNCTION_INFO_V1(ringfence_random_secret);
 
 /* ringfence.jwt_leeway, in seconds */
+static int	jwt_leeway = 30;
+
 /* The last transaction that signed a token. */
 static uint64 signed_in_transaction = 0;
-
-static int	jwt_leeway = 30;
 
 static void
 wipe_key(void *arg)

@@ -450,7 +450,7 @@ ringfence_audit_seal_block(PG_FUNCTION_ARGS)
 	PreventCommandIfParallelMode("audit_seal()");
 	/* A crash must not lose a block that a checkpoint has been published of. */
 	ForceSyncCommit();
-	seal->digest = rf_digest_create();
+	seal->digest = rf_digest_create(CurrentMemoryContext);
 	seal->signer = rf_signer_open(seal->digest, false);
 	seal->blocks = rf_seal_table("audit_blocks", ShareRowExclusiveLock);
 	seal->block.incarnation = (uint32) rf_audit_incarnation();
@@ -504,7 +504,7 @@ ringfence_audit_endorse_key(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a public key must have %d bytes", RF_HASH_BYTES),
 				 errhint("They are the last ones of \"openssl pkey -in FILE -pubout -outform DER\".")));
-	seal->digest = rf_digest_create();
+	seal->digest = rf_digest_create(CurrentMemoryContext);
 	seal->signer = rf_signer_open(seal->digest, false);
 	seal->blocks = rf_seal_table("audit_blocks", ShareRowExclusiveLock);
 	seal->snapshot = RegisterSnapshot(GetLatestSnapshot());

@@ -295,7 +295,7 @@ static char *
 proof_text(Relation blocks, Snapshot snapshot, const RfUuid *id,
 		   const Found *found)
 {
-	RfDigest   *digest = rf_digest_create();
+	RfDigest   *digest = rf_digest_create(CurrentMemoryContext);
 	const unsigned char *leaves = found->list + RF_UUID_BYTES;
 	Relation	keys_rel = rf_seal_table("audit_keys", AccessShareLock);
 	Relation	orgs = rf_seal_table("audit_block_orgs", AccessShareLock);
@@ -420,7 +420,7 @@ read_end(RfDigest *digest, Snapshot snapshot, const RfSigner *signer,
 Datum
 ringfence_audit_checkpoint(PG_FUNCTION_ARGS)
 {
-	RfDigest   *digest = rf_digest_create();
+	RfDigest   *digest = rf_digest_create(CurrentMemoryContext);
 	RfSigner   *signer = rf_signer_open(digest, false);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TimestampTz now = GetCurrentTimestamp();
@@ -450,7 +450,7 @@ ringfence_audit_checkpoint(PG_FUNCTION_ARGS)
 Datum
 ringfence_audit_key_usable(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL(rf_signer_open(rf_digest_create(), true) != NULL);
+	PG_RETURN_BOOL(rf_signer_open(rf_digest_create(CurrentMemoryContext), true) != NULL);
 }
 
 /*

@@ -506,7 +506,7 @@ ringfence_audit_verify(PG_FUNCTION_ARGS)
 	verify.desc = result->setDesc;
 	verify.org = PG_ARGISNULL(3) ? NULL : (RfUuid *) PG_GETARG_UUID_P(3);
 	verify.snapshot = RegisterSnapshot(GetLatestSnapshot());
-	verify.digest = rf_digest_create();
+	verify.digest = rf_digest_create(CurrentMemoryContext);
 	shapes = rf_seal_shapes(verify.snapshot, &nshapes);
 	verify.maker = rf_leaf_begin(verify.digest, shapes, nshapes);
 	chain.verify = &verify;

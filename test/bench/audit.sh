@@ -187,10 +187,6 @@ in_turns() {
 	done
 }
 
-divide() {
-	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.6f", a / b }'
-}
-
 # report TITLE WHAT BARE TARGET: a row of the table, by the ratios in lists.
 report() {
 	local variant cells=''

@@ -233,10 +233,6 @@ in_turns() {
 	done
 }
 
-divide() {
-	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.6f", a / b }'
-}
-
 # login_of KIND VARIANT
 login_of() {
 	case $1-$2 in

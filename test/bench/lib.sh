@@ -95,6 +95,11 @@ median() {
 		printf "%.6f\n", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'
 }
 
+# divide A B: A / B.
+divide() {
+	awk -v a="$1" -v b="$2" 'BEGIN { printf "%.6f", a / b }'
+}
+
 # ratios "A..." "B...": the median of the ratios b/a of each round.
 ratios() {
 	local -a a b r=()
@@ -102,7 +107,7 @@ ratios() {
 	read -ra a <<<"$1"
 	read -ra b <<<"$2"
 	for i in "${!a[@]}"; do
-		r+=("$(awk -v a="${a[i]}" -v b="${b[i]}" 'BEGIN { printf "%.6f", b / a }')")
+		r+=("$(divide "${b[i]}" "${a[i]}")")
 	done
 	median "${r[@]}"
 }
