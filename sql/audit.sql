@@ -356,6 +356,10 @@ BEGIN
 	IF ringfence.is_audit_table(rel) THEN
 		RAISE EXCEPTION 'table % is part of the audit log', rel USING ERRCODE = 'wrong_object_type';
 	END IF;
+	IF ringfence.is_ledger_table(rel) THEN
+		RAISE EXCEPTION 'table % is a record itself', rel
+			USING ERRCODE = 'wrong_object_type', DETAIL = 'The ledger writes it past triggers, and ledger_verify() checks it.';
+	END IF;
 	IF to_regclass('ringfence_data.audit_log') IS NULL THEN
 		RAISE EXCEPTION 'app "core" is not installed'
 			USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Call ringfence.install(''core'').';

@@ -6,6 +6,15 @@ GRANT EXECUTE ON FUNCTION ringfence.uuid7() TO ringfence_owner, ringfence_anon, 
 COMMENT ON FUNCTION ringfence.uuid7() IS
 	'a new time-ordered identifier (RFC 9562, version 7); greater than the one before in the same session';
 
+CREATE FUNCTION ringfence.uuid7_time(id uuid) RETURNS timestamptz
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
+AS 'MODULE_PATHNAME', 'ringfence_uuid7_time';
+REVOKE EXECUTE ON FUNCTION ringfence.uuid7_time(uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.uuid7_time(uuid)
+	TO ringfence_owner, ringfence_anon, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
+COMMENT ON FUNCTION ringfence.uuid7_time(uuid) IS
+	'when a UUID version 7 was made, by the clock of whoever made it; NULL for one of another version';
+
 CREATE FUNCTION ringfence.library_version() RETURNS text
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_library_version';

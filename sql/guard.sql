@@ -24,6 +24,9 @@ BEGIN
 	PERFORM ringfence.audit_altered(c.objid, c.objsubid)
 	FROM pg_event_trigger_ddl_commands() AS c
 	WHERE NOT c.in_extension AND c.command_tag = 'ALTER TABLE' AND c.object_type IN ('table', 'table column');
+	PERFORM ringfence.reference_altered(c.objid, c.objsubid)
+	FROM pg_event_trigger_ddl_commands() AS c
+	WHERE NOT c.in_extension AND c.command_tag = 'ALTER TABLE' AND c.object_type = 'table column';
 	PERFORM ringfence.audit_altered(t.oid, 0)
 	FROM pg_event_trigger_ddl_commands() AS c
 	INNER JOIN pg_class AS t ON t.relnamespace = c.objid AND t.relkind IN ('r', 'p')
@@ -33,7 +36,7 @@ $$;
 ALTER FUNCTION ringfence.guard_ddl() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.guard_ddl() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.guard_ddl() IS
-	'event trigger function: notes tables for the check at commit, and for the audit log what they are called now';
+	'event trigger function: notes tables for the check at commit, and for the audit log what they are called now; keeps exemptions with renamed columns';
 
 CREATE FUNCTION ringfence.forget_dropped() RETURNS event_trigger
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
@@ -51,6 +54,12 @@ BEGIN
 		WHERE d.classid = 'pg_class'::regclass AND d.objid = c.relation
 			AND (d.objsubid = 0 OR d.address_names[3] = c.column_name);
 	END IF;
+	IF to_regclass('ringfence_data.reference_exemptions') IS NOT NULL THEN
+		DELETE FROM ringfence_data.reference_exemptions AS e
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = e.relation
+			AND (d.objsubid = 0 OR d.address_names[3] = e.column_name);
+	END IF;
 	-- A table that lost a policy, unless it is gone as well.
 	PERFORM ringfence.guard_table(t.rel)
 	FROM pg_event_trigger_dropped_objects() AS d
@@ -61,7 +70,7 @@ $$;
 ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
-	'event trigger function: takes dropped tables out of ringfence_data.tables, dropped columns out of ringfence_data.columns, and notes tables that lost a policy for the check at commit';
+	'event trigger function: takes dropped tables out of ringfence_data.tables, dropped columns out of ringfence_data.columns and reference_exemptions, and notes tables that lost a policy for the check at commit';
 
 -- What install() needs of a superuser, while it is the database owner's to call:
 -- three fixed event triggers, and that ringfence_owner may make schemas (a right

@@ -1,7 +1,7 @@
 -- verify(): what is wrong with the isolation of this database, and the SQL that
 -- rights it. The checks are in verify_tables.sql, verify_keys.sql,
--- verify_reach.sql and verify_audit.sql; here are those of the database itself,
--- and verify().
+-- verify_reach.sql, verify_audit.sql, verify_references.sql and verify_ledger.sql;
+-- here are those of the database itself, and verify().
 
 -- For each major version the first release that has every fix so far of a hole
 -- through which SQL that a tenant may run gets around row security. All the
@@ -129,44 +129,63 @@ GRANT EXECUTE ON FUNCTION ringfence.verify_database() TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.verify_database() IS
 	'checks of verify(): guard, extension, rights in the database and its schemas, publications';
 
-CREATE FUNCTION ringfence.verify()
+-- The owner's rights are for the catalogs: the owner sees no row of any tenant.
+CREATE FUNCTION ringfence.verify_catalogs()
 RETURNS TABLE (severity text, code text, object text, message text, fix text)
 LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 SET row_security = on
 SET jit = off
 BEGIN ATOMIC
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_server() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_database() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_roles() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_register() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_row_security() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_policies() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_org_column() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_foreign_keys() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_unique_keys() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_triggers() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_views() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_grants() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_functions() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audited() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audit_log() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_ledger() AS r;
+END;
+ALTER FUNCTION ringfence.verify_catalogs() OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.verify_catalogs() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.verify_catalogs() TO pg_database_owner;
+COMMENT ON FUNCTION ringfence.verify_catalogs() IS
+	'checks of verify() that read no row: all but verify_references()';
+
+CREATE FUNCTION ringfence.verify()
+RETURNS TABLE (severity text, code text, object text, message text, fix text)
+LANGUAGE sql STABLE PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+SET jit = off
+BEGIN ATOMIC
 	SELECT f.severity, f.code, f.object, f.message, f.fix
 	FROM (
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_server() AS r
+		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_catalogs() AS r
 		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_database() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_roles() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_register() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_row_security() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_policies() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_org_column() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_foreign_keys() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_unique_keys() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_triggers() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_views() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_grants() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_functions() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audited() AS r
-		UNION ALL
-		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audit_log() AS r
+		SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_references() AS r
 	) AS f
 	ORDER BY array_position(ARRAY['error', 'warning', 'info'], f.severity), f.code, f.object;
 END;
@@ -174,4 +193,4 @@ ALTER FUNCTION ringfence.verify() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.verify() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.verify() TO pg_database_owner;
 COMMENT ON FUNCTION ringfence.verify() IS
-	'what is wrong with the isolation of this database, worst first: severity (error, warning, info), code, object, message, and the SQL that removes the finding; no row where all is well; says nothing about the rows of any tenant';
+	'what is wrong with the isolation of this database, worst first: severity (error, warning, info), code, object, message, and the SQL that removes the finding; no row where all is well; of tenants'' rows it tells no more than how many violate a foreign key that is missing, and that to who sees them all';

@@ -27,6 +27,7 @@ BEGIN ATOMIC
 	WHERE to_regclass('ringfence_data.audit_log') IS NOT NULL
 		AND NOT ringfence.is_audit_table(t.rel)
 		AND NOT ringfence.is_idempotency_table(t.rel)
+		AND NOT ringfence.is_ledger_table(t.rel)
 		AND NOT EXISTS (
 			SELECT FROM triggers AS r
 			INNER JOIN triggers AS s ON s.tgrelid = r.tgrelid AND s.tgtype = 32

@@ -73,7 +73,8 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT 'warning', 'foreign_key_not_validated', format('%I ON %s', k.conname, k.conrelid::regclass),
 		'rows that were there before the foreign key may violate it',
-		format('ALTER TABLE %s VALIDATE CONSTRAINT %I;', k.conrelid::regclass, k.conname)
+		-- To a table's owner PostgreSQL would call any key valid.
+		format('SELECT ringfence.require_all_rows(%1$L); ALTER TABLE %1$s VALIDATE CONSTRAINT %2$I;', k.conrelid::regclass, k.conname)
 	FROM pg_catalog.pg_constraint AS k
 	WHERE k.contype = 'f' AND NOT k.convalidated
 		AND k.conrelid IN (SELECT t.rel FROM ringfence.registered_tables() AS t)
@@ -92,7 +93,8 @@ BEGIN ATOMIC
 		-- Two of the columns are enough: org_id and one that tells rows apart.
 		AND NOT EXISTS (
 			SELECT FROM pg_catalog.pg_index AS i
-			WHERE i.indrelid = k.conrelid AND i.indisvalid AND i.indpred IS NULL
+			WHERE i.indrelid = k.conrelid AND i.indisvalid
+				AND ringfence.index_serves_key(i.indexrelid, k.conkey)
 				AND i.indnkeyatts >= least(cardinality(k.conkey), 2)
 				AND (i.indkey::int2[])[0:least(cardinality(k.conkey), 2) - 1] <@ k.conkey
 		);

@@ -135,12 +135,13 @@ rf_guc_malloc(size_t size)
 
 /* ExecInsertIndexTuples() can skip all but summarizing indexes: new in 16. */
 #if PG_VERSION_NUM >= 160000
-#define rf_insert_index_tuples(target, slot, estate) \
+#define rf_insert_index_tuples(target, slot, estate, summarizing) \
 	((void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, \
-								  NIL, false))
+								  NIL, summarizing))
 #else
-#define rf_insert_index_tuples(target, slot, estate) \
-	((void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, \
+#define rf_insert_index_tuples(target, slot, estate, summarizing) \
+	((void) (summarizing), \
+	 (void) ExecInsertIndexTuples(target, slot, estate, false, false, NULL, \
 								  NIL))
 #endif
 
@@ -151,19 +152,57 @@ rf_guc_malloc(size_t size)
 #define rf_index_insert_cleanup(index, info) ((void) 0)
 #endif
 
-/* simple_heap_update() tells which indexes need an entry: new in 16. */
+/*
+ * simple_heap_update() and heap_update() tell which indexes need an entry, which
+ * may be summarizing ones alone: new in 16. The latter waits for whoever is
+ * changing the row.
+ */
 #ifdef HEAPAM_H
 static inline void
-rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple)
+rf_heap_update(Relation rel, ItemPointer tid, HeapTuple tuple,
+			   bool *summarizing)
 {
 #if PG_VERSION_NUM >= 160000
 	TU_UpdateIndexes indexes;
 
 	simple_heap_update(rel, tid, tuple, &indexes);
+	*summarizing = indexes == TU_Summarizing;
 #else
 	simple_heap_update(rel, tid, tuple);
+	*summarizing = false;
 #endif
 }
+
+static inline TM_Result
+rf_heap_try_update(Relation rel, ItemPointer tid, HeapTuple tuple,
+				   bool *summarizing)
+{
+	TM_FailureData failure;
+	LockTupleMode lockmode;
+	CommandId	command = GetCurrentCommandId(true);
+	TM_Result	result;
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes indexes;
+
+	result = heap_update(rel, tid, tuple, command, InvalidSnapshot, true,
+						 &failure, &lockmode, &indexes);
+	*summarizing = result == TM_Ok && indexes == TU_Summarizing;
+#else
+	result = heap_update(rel, tid, tuple, command, InvalidSnapshot, true,
+						 &failure, &lockmode);
+	*summarizing = false;
+#endif
+	return result;
+}
+#endif
+
+/* A process's number is a variable: new in 17. */
+#ifdef _PROC_H_
+#if PG_VERSION_NUM >= 170000
+#define rf_my_proc_number() MyProcNumber
+#else
+#define rf_my_proc_number() MyProc->pgprocno
+#endif
 #endif
 
 /* A minimal tuple can have bytes in front: new in 18. */

@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "idempotency.h"
+#include "ledger.h"
 #include "ringfence.h"
 #include "seal.h"
 
@@ -172,6 +173,7 @@ _PG_init(void)
 	rf_audit_init();
 	rf_signing_init();
 	rf_idempotency_init();
+	rf_ledger_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
 	rf_planner_init();

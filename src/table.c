@@ -18,9 +18,38 @@
 #include "compat.h"
 #include "table.h"
 
-/* Makes the index entries of stored rows, by the executor: for any index. */
+/* Closes those of the open indexes that are known. */
+static void
+leave_out(ResultRelInfo *target, const Oid *known, int nknown)
+{
+	int			left = 0;
+
+	for (int i = 0; i < target->ri_NumIndices; i++)
+	{
+		Relation	index = target->ri_IndexRelationDescs[i];
+		int			j = 0;
+
+		while (j < nknown && RelationGetRelid(index) != known[j])
+			j++;
+		if (j < nknown)
+		{
+			index_close(index, NoLock);
+			continue;
+		}
+		target->ri_IndexRelationDescs[left] = index;
+		target->ri_IndexRelationInfo[left] = target->ri_IndexRelationInfo[i];
+		left++;
+	}
+	target->ri_NumIndices = left;
+}
+
+/*
+ * Makes the index entries of stored rows, by the executor: for any index but
+ * those that are known, or for summarizing ones alone.
+ */
 void
-rf_table_index(Relation rel, TupleTableSlot **slots, int n)
+rf_table_index_others(Relation rel, TupleTableSlot **slots, int n,
+					  const Oid *known, int nknown, bool summarizing)
 {
 	EState	   *estate = CreateExecutorState();
 	ResultRelInfo *target = makeNode(ResultRelInfo);
@@ -34,15 +63,23 @@ rf_table_index(Relation rel, TupleTableSlot **slots, int n)
 						   security | SECURITY_RESTRICTED_OPERATION);
 	InitResultRelInfo(target, rel, 0, NULL, 0);
 	ExecOpenIndices(target, false);
+	leave_out(target, known, nknown);
 	for (int i = 0; i < n; i++)
 	{
-		rf_insert_index_tuples(target, slots[i], estate);
+		rf_insert_index_tuples(target, slots[i], estate, summarizing);
 		ResetPerTupleExprContext(estate);
 	}
 	ExecCloseIndices(target);
 	AtEOXact_GUC(false, nest_level);
 	SetUserIdAndSecContext(user, security);
 	FreeExecutorState(estate);
+}
+
+/* Makes the entries in all of them. */
+void
+rf_table_index(Relation rel, TupleTableSlot **slots, int n)
+{
+	rf_table_index_others(rel, slots, n, NULL, 0, false);
 }
 
 /*
@@ -64,8 +101,10 @@ rf_table_index_entry(Relation rel, Relation index, IndexInfo *info,
 	info->ii_AmCache = NULL;
 }
 
-static void
-index_tuple(Relation rel, HeapTuple tuple)
+/* Makes the index entries of one row, likewise. */
+void
+rf_table_index_tuple(Relation rel, HeapTuple tuple, const Oid *known,
+					 int nknown, bool summarizing)
 {
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel),
 													&TTSOpsHeapTuple);
@@ -73,7 +112,7 @@ index_tuple(Relation rel, HeapTuple tuple)
 	ExecStoreHeapTuple(tuple, slot, false);
 	slot->tts_tableOid = RelationGetRelid(rel);
 	slot->tts_tid = tuple->t_self;
-	rf_table_index(rel, &slot, 1);
+	rf_table_index_others(rel, &slot, 1, known, nknown, summarizing);
 	ExecDropSingleTupleTableSlot(slot);
 }
 
@@ -82,7 +121,7 @@ void
 rf_table_insert(Relation rel, HeapTuple tuple)
 {
 	simple_heap_insert(rel, tuple);
-	index_tuple(rel, tuple);
+	rf_table_index_tuple(rel, tuple, NULL, 0, false);
 	CommandCounterIncrement();
 }
 
@@ -90,8 +129,10 @@ rf_table_insert(Relation rel, HeapTuple tuple)
 void
 rf_table_update(Relation rel, ItemPointer tid, HeapTuple tuple)
 {
-	rf_heap_update(rel, tid, tuple);
-	if (!HeapTupleIsHeapOnly(tuple))
-		index_tuple(rel, tuple);
+	bool		summarizing;
+
+	rf_heap_update(rel, tid, tuple, &summarizing);
+	if (!HeapTupleIsHeapOnly(tuple) || summarizing)
+		rf_table_index_tuple(rel, tuple, NULL, 0, summarizing);
 	CommandCounterIncrement();
 }

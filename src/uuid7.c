@@ -10,9 +10,9 @@
 
 #include <time.h>
 
-#include "datatype/timestamp.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "ringfence.h"
@@ -22,6 +22,7 @@
 #define NS_PER_MS INT64CONST(1000000)
 
 PG_FUNCTION_INFO_V1(ringfence_uuid7);
+PG_FUNCTION_INFO_V1(ringfence_uuid7_time);
 
 /* Makes the next identifier. May throw only if no random bytes can be had. */
 void
@@ -89,4 +90,15 @@ ringfence_uuid7(PG_FUNCTION_ARGS)
 
 	rf_uuid7(uuid);
 	PG_RETURN_UUID_P((pg_uuid_t *) uuid);
+}
+
+/* uuid7_time(id uuid): NULL for one of another version. */
+Datum
+ringfence_uuid7_time(PG_FUNCTION_ARGS)
+{
+	const RfUuid *uuid = (const RfUuid *) PG_GETARG_UUID_P(0);
+
+	if (uuid->data[6] >> 4 != 7)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(rf_uuid7_time(uuid));
 }

@@ -6,6 +6,7 @@ FROM (VALUES
 	('ringfence_data.apps'::regclass,              'system', '{}'),
 	('ringfence_data.tables'::regclass,            'system', '{}'),
 	('ringfence_data.protected_schemas'::regclass, 'system', '{}'),
+	('ringfence_data.reference_exemptions'::regclass, 'system', '{}'),
 	('ringfence_data.jwt_keys'::regclass,          'system', '{}')
 ) AS t (rel, row_class, access);
 
@@ -28,7 +29,7 @@ CREATE POLICY operator_read ON ringfence_data.orgs AS PERMISSIVE FOR SELECT TO r
 	USING (ringfence.installed());
 GRANT SELECT ON ringfence_data.orgs TO ringfence_member, ringfence_operator;
 -- So that the database's owner can protect tables of their own.
-GRANT REFERENCES (id) ON ringfence_data.orgs TO pg_database_owner;
+GRANT REFERENCES (id) ON ringfence_data.orgs, ringfence_data.users TO pg_database_owner;
 
 -- users: oneself; for owners and admins also the active members of their
 -- organization. ringfence_owner's functions find an invited address anywhere.

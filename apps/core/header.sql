@@ -36,6 +36,7 @@ CREATE TABLE ringfence_data.tables (
 	access jsonb NOT NULL,
 	columns jsonb NOT NULL DEFAULT '{}',
 	protected_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+	foreign_keys_required boolean NOT NULL DEFAULT false,
 	CONSTRAINT tables_row_class_check CHECK (row_class IN ('org', 'user', 'reference', 'system', 'directory'))
 );
 COMMENT ON TABLE ringfence_data.tables IS 'protected tables; written by protect() and unprotect()';
@@ -45,6 +46,21 @@ COMMENT ON COLUMN ringfence_data.tables.row_class IS
 COMMENT ON COLUMN ringfence_data.tables.access IS 'the access matrix that its policies were made from';
 COMMENT ON COLUMN ringfence_data.tables.columns IS 'the columns that a command is limited to for every tenant, by command';
 COMMENT ON COLUMN ringfence_data.tables.protected_at IS 'when they were made';
+COMMENT ON COLUMN ringfence_data.tables.foreign_keys_required IS
+	'whether a foreign key that is missing is an error of verify(), no warning; written by require_foreign_keys()';
+
+CREATE TABLE ringfence_data.reference_exemptions (
+	relation regclass NOT NULL,
+	column_name name NOT NULL,
+	reason text NOT NULL,
+	PRIMARY KEY (relation, column_name),
+	CONSTRAINT reference_exemptions_reason_check CHECK (btrim(reason) <> '' AND length(reason) <= 1000)
+);
+COMMENT ON TABLE ringfence_data.reference_exemptions IS
+	'columns that are named for another table and need no foreign key; written by except_reference() and require_foreign_keys()';
+COMMENT ON COLUMN ringfence_data.reference_exemptions.relation IS 'the table';
+COMMENT ON COLUMN ringfence_data.reference_exemptions.column_name IS 'the column';
+COMMENT ON COLUMN ringfence_data.reference_exemptions.reason IS 'why, in 1 to 1000 characters';
 
 CREATE TABLE ringfence_data.protected_schemas (
 	schema_name name NOT NULL PRIMARY KEY

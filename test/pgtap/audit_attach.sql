@@ -3,7 +3,7 @@
 -- keep it so, and DDL does not lose it.
 \ir include/tenants.sql
 SET client_min_messages = warning;
-SELECT plan(60);
+SELECT plan(61);
 
 -- The triggers that a table has: their arguments, "truncate" for the other one.
 CREATE FUNCTION public.triggers(rel regclass) RETURNS text LANGUAGE sql AS $$
@@ -23,13 +23,13 @@ $$;
 SELECT is_empty($$
 	SELECT t.relation FROM ringfence_data.tables AS t
 	WHERE (ringfence.audit_arguments(t.relation) IS NULL)
-		<> (ringfence.is_audit_table(t.relation) OR ringfence.is_idempotency_table(t.relation))
-$$, 'every protected table is audited, but for the audit log''s own, and keys and webhook events');
+		<> (ringfence.is_audit_table(t.relation) OR ringfence.is_idempotency_table(t.relation) OR ringfence.is_ledger_table(t.relation))
+$$, 'every protected table is audited, but for the audit log''s own, keys and webhook events, and what the ledger records');
 SELECT results_eq($$SELECT (ringfence.audit_arguments(r))[1] FROM unnest(ARRAY['ringfence_data.orgs', 'ringfence_data.memberships', 'ringfence_data.users', 'cleaning.bookings']::regclass[]) AS r$$,
 	ARRAY['id', 'org_id', '', 'org_id'], 'under the organization that its rows are of, or none');
 SELECT is(triggers('public.notes'), '''org_id''; truncate ''org_id''', 'protect() attaches both triggers');
 SELECT results_eq('SELECT l.relation::text, l.column_name, l.label FROM ringfence.labels() AS l WHERE l.relation::text LIKE ''ringfence_data.%'' ORDER BY 1, 2', $$VALUES
-	('ringfence_data.jwt_keys', 'secret'::name, 'secret'), ('ringfence_data.memberships', 'invited_as', 'personal'),
+	('ringfence_data.jwt_keys', 'secret'::name, 'secret'), ('ringfence_data.ledger_accounts', 'name', 'personal'), ('ringfence_data.memberships', 'invited_as', 'personal'),
 	('ringfence_data.users', 'email', 'personal'), ('ringfence_data.users', 'name', 'personal')$$, 'core says what is personal and what is secret');
 SELECT results_eq('SELECT l.relation::text, count(*) FROM ringfence.labels() AS l WHERE l.relation::text LIKE ''cleaning.%'' GROUP BY 1 ORDER BY 1', $$VALUES
 	('cleaning.bookings', 2::bigint), ('cleaning.clients', 4), ('cleaning.invoice_items', 1), ('cleaning.invoices', 1), ('cleaning.leads', 4), ('cleaning.workers', 3)$$, 'and so does cleaning');
@@ -62,6 +62,7 @@ SELECT is((SELECT tgenabled FROM pg_trigger WHERE tgrelid = 'public.plain'::regc
 SELECT throws_ok('SELECT ringfence.audit(''public.plain'', ''nothing'')', '42703', 'column "nothing" of table public.plain does not exist', 'a column must exist');
 SELECT throws_ok('SELECT ringfence.audit(''public.plain'', ''n'')', '42804', 'column "n" of table public.plain is not of type uuid', 'and hold an organization');
 SELECT throws_ok('SELECT ringfence.audit(''ringfence_data.audit_log'')', '42809', 'table ringfence_data.audit_log is part of the audit log', 'the log does not audit itself');
+SELECT throws_ok('SELECT ringfence.audit(''ringfence_data.ledger_transfers'')', '42809', 'table ringfence_data.ledger_transfers is a record itself', 'nor does it audit the ledger');
 SELECT throws_ok('SELECT ringfence.audit(''pg_catalog.pg_class'')', '42809', '"pg_class" is not a table that can be audited', 'nor is a catalog audited');
 SELECT throws_ok('SELECT ringfence.audit(''ringfence_v1.audit_log'')', '42809', '"ringfence_v1.audit_log" is not a table that can be audited', 'nor a view');
 SELECT is((SELECT array_agg(x.grantee::regrole::text ORDER BY x.grantee::regrole::text) FROM pg_proc AS p, aclexplode(p.proacl) AS x

@@ -82,6 +82,6 @@ sub run_page
 }
 
 run_page($_)
-  for qw(README.md doc/audit.md doc/context.md doc/core.md doc/idempotency.md doc/isolation.md doc/operations.md);
+  for qw(README.md doc/audit.md doc/context.md doc/core.md doc/idempotency.md doc/isolation.md doc/ledger.md doc/operations.md);
 
 done_testing();
