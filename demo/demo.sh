@@ -1,8 +1,9 @@
 #!/bin/bash
 # Builds ringfence, makes a private PostgreSQL cluster in demo/cluster with
-# three organizations in it, and shows the same requests made by different
-# people, one that is sent three times, what is on record of them, and how a
-# forgery of that is found. With PostgREST on PATH, or named by POSTGREST, they
+# three cleaning companies and two operators of chargers in it, and shows the same
+# requests made by different people, one that is sent three times, what is on record
+# of them, how a forgery of that is found, and a driver's reward from the first tap
+# to the books. With PostgREST on PATH, or named by POSTGREST, they
 # go over HTTP; else, or with POSTGREST empty, psql sends the statements that
 # PostgREST would send. SCALE=N loads about N thousand bookings. Run it as often
 # as you like; demo/stop.sh ends it.
@@ -45,7 +46,7 @@ in_demo make -s -C src -j "$(nproc)" all install >>"$work/build.log" 2>&1 || {
 }
 
 # A cluster of other scripts or another scale is made anew.
-made="$(cat "$work"/src/sql/ringfence--*.sql "$work"/src/apps/ringfence-*--*.sql "$work/src/apps/cleaning/demo.sql" "$work/src/demo/setup.sql" | md5sum | cut -d ' ' -f 1) $scale"
+made="$(cat "$work"/src/sql/ringfence--*.sql "$work"/src/apps/ringfence-*--*.sql "$work/src"/apps/*/demo.sql "$work/src/demo/setup.sql" | md5sum | cut -d ' ' -f 1) $scale"
 if [ -d "$work/data" ] && [ "$(cat "$work/made" 2>/dev/null)" != "$made" ]; then
 	echo "the cluster there is of another version or scale: making a new one"
 	demo/stop.sh >/dev/null
@@ -72,9 +73,10 @@ if ! in_demo pg_ctl -D "$work/data" status >/dev/null; then
 	in_demo bash -c ". '$work/src/test/lib/common.sh' && start_cluster '$work/data' '$work/server.log'" || die "could not start the cluster"
 fi
 if [ ! -f "$work/made" ]; then
-	bold "installing core and cleaning, loading demo data at scale $scale"
+	bold "installing core, cleaning and merchant, loading demo data at scale $scale"
 	psql -X -q -d postgres -c 'DROP DATABASE IF EXISTS demo' -c 'CREATE DATABASE demo' 2>/dev/null &&
-		install_apps "$work/src" "$scale" && psql -X -q -v ON_ERROR_STOP=1 -f "$work/src/demo/setup.sql" ||
+		install_apps "$work/src" "$scale" &&
+		psql -X -q -v ON_ERROR_STOP=1 -v "scale=$scale" -f "$work/src/apps/merchant/demo.sql" -f "$work/src/demo/setup.sql" ||
 		die "could not set up the demo database"
 	echo "$made" >"$work/made"
 fi
@@ -84,6 +86,16 @@ if [ -n "$postgrest" ]; then
 	start_postgrest
 fi
 . demo/requests.sh
+. demo/merchant_requests.sh
+
+echo
+bold "What protects all this, looked over: SELECT * FROM ringfence.verify()"
+findings=$(psql -X -q -P footer=off -c 'SELECT severity, code, object, message FROM ringfence.verify()')
+if [ "$(wc -l <<<"$findings")" -gt 2 ]; then
+	sed 's/^/  /' <<<"$findings"
+else
+	echo "  nothing to report"
+fi
 
 echo
 bold "Look around"

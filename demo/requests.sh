@@ -95,12 +95,3 @@ SET LOCAL session_replication_role = replica;
 ${forgery/the owner told me to/a slip of the pen}
 COMMIT;
 SELECT count(*) AS problems FROM ringfence.audit_verify();"
-
-echo
-bold "What protects all this, looked over: SELECT * FROM ringfence.verify()"
-findings=$(psql -X -q -P footer=off -c 'SELECT severity, code, object, message FROM ringfence.verify()')
-if [ "$(wc -l <<<"$findings")" -gt 2 ]; then
-	sed 's/^/  /' <<<"$findings"
-else
-	echo "  nothing to report"
-fi

@@ -17,16 +17,18 @@ tokens() {
 	while IFS='|' read -r name claims token; do
 		printf '%s=%q\n%s_claims=%q\n' "$name" "$token" "$name" "$claims" >>"$work/tokens"
 	done < <(sql "
-		SELECT lower(split_part(o.name, ' ', 1)) || '_' || m.roles[1], c.claims, ringfence.jwt_sign(c.claims, '1 day')
+		SELECT lower(split_part(o.name, ' ', 1)) || '_' || m.roles[1]
+					|| coalesce(nullif(row_number() OVER (PARTITION BY o.name, m.roles[1] ORDER BY m.user_id), 1)::text, ''),
+				c.claims, ringfence.jwt_sign(c.claims, '1 day')
 			FROM ringfence_data.memberships AS m
 				JOIN ringfence_data.orgs AS o ON o.id = m.org_id
 				CROSS JOIN LATERAL (
 					SELECT jsonb_build_object('role', 'ringfence_member', 'sub', m.user_id, 'org_id', m.org_id) AS claims) AS c
-			WHERE o.name IN ('Alder Clean', 'Birch Services', 'Cedar Home Care')
+			WHERE o.name IN ('Alder Clean', 'Birch Services', 'Cedar Home Care', 'Juniper Charge', 'Kestrel Charge')
 				AND m.roles[1] <> 'finance'
 			ORDER BY 1")
 	. "$work/tokens"
-	for o in alder birch; do
+	for o in alder birch juniper kestrel; do
 		[ -n "$(token_of ${o}_owner)" ] || die "the demo data has no owner of $o"
 	done
 }
@@ -51,7 +53,7 @@ start_postgrest() {
 		SELECT format('%s = %s', s.name, to_json(s.value))
 		FROM (VALUES
 			('db-uri', format('host=%s port=%s dbname=demo user=demo_web', :'host', :'pgport')),
-			('db-schemas', 'cleaning_v1, ringfence_v1, demo_v1'),
+			('db-schemas', 'cleaning_v1, merchant_v1, ringfence_v1, demo_v1'),
 			('db-anon-role', 'ringfence_anon'),
 			('db-pre-request', 'ringfence.pre_request'),
 			('jwt-secret', ringfence.jwks()::text),
@@ -179,11 +181,12 @@ through_psql() {
 		sed -e 1d -e 's| \\g /dev/null|;|' -e 's/^/    /' "$work/request.sql" | fold -s -w 110
 	fi
 	if output=$(psql -X -q -A -t -F $'\037' -v ON_ERROR_STOP=1 -U demo_web -f "$work/request.sql" 2>&1); then
-		case $method in
-			POST) [[ $path == /rpc/* ]] && echo "  200" || echo "  201" ;;
-			*) echo "  200" ;;
-		esac
 		output=$(paste -sd ' ' <<<"$output")
+		code=$(cut -d $'\037' -f 5 <<<"$output")
+		case $method in
+			POST) [[ $path == /rpc/* ]] && echo "  ${code:-200}" || echo "  ${code:-201}" ;;
+			*) echo "  ${code:-200}" ;;
+		esac
 		cut -d $'\037' -f 4 <<<"$output" | sed -n 's/.*"\(Idempotency-Replayed\)": "\([^"]*\)".*/      \1: \2/p'
 		cut -d $'\037' -f 3 <<<"$output" | brief
 	else

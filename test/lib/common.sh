@@ -208,7 +208,7 @@ free_port() {
 	return 1
 }
 
-# ringfence with core and cleaning and demo data in the database that the
+# ringfence with core, cleaning with demo data, and merchant in the database that the
 # environment names; $1 is the source tree, $2 the scale.
 install_apps() {
 	psql -X -q -v ON_ERROR_STOP=1 -o /dev/null <<-'SQL' &&
@@ -216,6 +216,7 @@ install_apps() {
 		CREATE EXTENSION ringfence;
 		SELECT ringfence.install('core');
 		SELECT ringfence.install('cleaning');
+		SELECT ringfence.install('merchant');
 	SQL
 		psql -X -q -v ON_ERROR_STOP=1 -v "scale=$2" -o /dev/null -f "$1/apps/cleaning/demo.sql"
 }

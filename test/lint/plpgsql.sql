@@ -14,6 +14,7 @@ SELECT to_regproc(r.name)
 		('ringfence.audit_present_row'),
 		('ringfence.create_policies'),
 		('ringfence.lead_key_with_org'),
+		('ringfence.ledger_guard'),
 		('ringfence.foreign_key_problems'),
 		('ringfence.add_foreign_key')) AS r (name)
 	WHERE to_regproc(r.name) IS NOT NULL;
@@ -31,7 +32,7 @@ SELECT c.function, c.relation, f.lineno, f.level, f.sqlstate, f.message, f.detai
 							WHERE d.tgfoid = p.oid
 								AND p.prorettype = 'trigger'::regtype) AS t ON true
 				WHERE l.lanname = 'plpgsql'
-					AND n.nspname ~ '^(ringfence|cleaning)'
+					AND n.nspname ~ '^(ringfence|cleaning|merchant)'
 					AND (p.prorettype <> 'trigger'::regtype OR t.tgrelid IS NOT NULL)) AS c
 		CROSS JOIN LATERAL plpgsql_check_function_tb(c.function, c.relation,
 			fatal_errors => false, extra_warnings => true, performance_warnings => false,
@@ -48,7 +49,7 @@ SELECT count(*) AS checked
 	FROM pg_proc AS p
 		JOIN pg_namespace AS n ON n.oid = p.pronamespace
 		JOIN pg_language AS l ON l.oid = p.prolang
-	WHERE l.lanname = 'plpgsql' AND n.nspname ~ '^(ringfence|cleaning)';
+	WHERE l.lanname = 'plpgsql' AND n.nspname ~ '^(ringfence|cleaning|merchant)';
 
 DO $$
 BEGIN

@@ -577,6 +577,7 @@ REVOKE ALL ON public.t FROM ringfence_owner;
 
 SELECT dblink_disconnect(c) FROM unnest(dblink_get_connections()) AS c \g /dev/null
 SELECT ringfence.uninstall('cleaning', true) \g /dev/null
+SELECT ringfence.uninstall('merchant', true) \g /dev/null
 SELECT ringfence.uninstall('core', true) \g /dev/null
 SELECT is(test.once('k1', 'INSERT INTO ruled_too VALUES (90)'), '55000 there is no table for idempotency keys in this database', 'without core nothing can be recorded');
 SELECT is((SELECT count(*) FROM ruled_too AS r WHERE r.a = 90), 0::bigint, 'nor done');

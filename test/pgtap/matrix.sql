@@ -16,6 +16,7 @@ INSERT INTO ringfence_data.org_entries (org_id, actor, login, reason, pid)
 SELECT o.id, 'operator', 'regress_operator', 'a row to reach for', 1
 	FROM ringfence_data.orgs AS o;
 SELECT ringfence.add_jwt_key('matrix') \g /dev/null
+SELECT ringfence.except_reference('cleaning.leads', 'referrer_id', 'a row to reach for') \g /dev/null
 SELECT ringfence.require_idempotency_key('POST', '/matrix'), ringfence.keep_idempotency_keys('POST', '/matrix', '1 hour') \g /dev/null
 INSERT INTO ringfence_data.idempotency_keys (id, org_id, key, method, path, fingerprint, created_at, expires_at, processed, complete, response)
 SELECT md5(o.id::text)::uuid, o.id, 'matrix', 'POST', '/matrix', sha256(''), now(), now() + '1 day', 1, true, ''
@@ -34,7 +35,25 @@ INSERT INTO ringfence_data.audit_keys (key_id, public_key, added_at) VALUES ('',
 INSERT INTO ringfence_data.audit_head (singleton, number, hash, stated_at, key_id, signature) VALUES (true, 1, '', now(), '', '');
 INSERT INTO ringfence_data.audit_block_orgs (org_id, block, records, root) SELECT o.id, 1, 1, '' FROM ringfence_data.orgs AS o;
 INSERT INTO ringfence_data.audit_leaves (org_id, block, part, leaves) SELECT o.id, 1, 0, '' FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.ledger_assets (org_id, code, name, scale) SELECT o.id, 'MATRIX', 'Matrix', 0 FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.ledger_accounts (org_id, id, code, name, asset, kind, party_kind, party_id)
+SELECT o.id, md5(o.id::text || n)::uuid, 'matrix ' || n, 'Matrix', 'MATRIX', 'asset', 'client', md5(o.id::text)::uuid
+	FROM ringfence_data.orgs AS o, generate_series(1, 2) AS n;
+INSERT INTO ringfence_data.ledger_transfers (org_id, id, debit_account_id, credit_account_id, amount, posted_at, recorded_at, posted_on, asset, state, kind)
+SELECT o.id, md5(o.id::text)::uuid, md5(o.id::text || 1)::uuid, md5(o.id::text || 2)::uuid, 1, now(), now(), ringfence.ledger_day(now()), 'MATRIX', 'pending', 'matrix'
+	FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.ledger_holds (org_id, id, debit_account_id, credit_account_id, amount)
+SELECT t.org_id, t.id, t.debit_account_id, t.credit_account_id, t.amount FROM ringfence_data.ledger_transfers AS t WHERE t.kind = 'matrix';
+INSERT INTO ringfence_data.ledger_balances (org_id, account_id) SELECT a.org_id, a.id FROM ringfence_data.ledger_accounts AS a WHERE a.asset = 'MATRIX';
+INSERT INTO ringfence_data.ledger_periods (org_id, closed_before) SELECT o.id, '2025-01-01' FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.ledger_closing_balances (org_id, closed_before, account_id, debits, credits)
+SELECT a.org_id, '2025-01-01', a.id, 0, 0 FROM ringfence_data.ledger_accounts AS a WHERE a.asset = 'MATRIX';
+INSERT INTO ringfence_data.ledger_blocks (org_id, sealed_to, sealed_from, transfers, root, record) SELECT o.id, now(), '2025-01-01', 1, '', o.id FROM ringfence_data.orgs AS o;
 SET LOCAL session_replication_role = origin;
+\ir include/merchant.sql
+SELECT pg_temp.merchant_places() \g /dev/null
+SELECT pg_temp.merchant_rows(o.id, right(o.id::text, 1), true) FROM ringfence_data.orgs AS o \g /dev/null
+SELECT ringfence.set_context() \g /dev/null
 
 -- The demo database, whole.
 
@@ -53,7 +72,7 @@ SELECT is_empty($$
 	EXCEPT
 	SELECT m.object FROM matrix AS m WHERE m.attempts > 0
 $$, 'and every view of the apps');
-SELECT set_eq('SELECT DISTINCT role FROM matrix', ARRAY['owner', 'admin', 'dispatcher', 'finance', 'worker', 'client',
+SELECT set_eq('SELECT DISTINCT role FROM matrix', ARRAY['owner', 'admin', 'accountant', 'dispatcher', 'finance', 'worker', 'client', 'driver', 'merchant',
 	'ringfence_member', 'ringfence_anon', 'ringfence_owner', 'ringfence_operator', 'ringfence_authenticator', 'pg_database_owner'],
 	'by every role of an access matrix and every database role that is let near');
 SELECT set_eq('SELECT DISTINCT command, target FROM matrix WHERE attempts > 0', $$
@@ -69,6 +88,10 @@ SELECT is_empty($$
 			m.role = 'ringfence_owner' AND (m.object IN ('ringfence_data.users', 'ringfence_v1.me', 'ringfence_v1.members',
 					'ringfence_data.idempotency_keys', 'ringfence_v1.idempotency_keys', 'ringfence_data.webhook_events')
 				OR m.object::regclass IN (SELECT t.relation FROM ringfence_data.tables AS t WHERE t.row_class = 'system')))
+			-- Shared rows are kept by operators and owner, through views as well.
+			AND NOT (m.role IN ('ringfence_owner', 'ringfence_operator') AND EXISTS (
+				SELECT FROM ringfence_data.tables AS t
+					WHERE t.row_class = 'reference' AND t.relation = to_regclass(replace(m.object, '_v1.', '.'))))
 			-- Partitions for months to come.
 			AND NOT (m.object LIKE 'ringfence_data.audit_log\_%' AND m.detail LIKE '%there is no row to reach')
 $$, 'nothing was left out but what a role is meant to reach');

@@ -3,7 +3,7 @@
 -- finding's own "fix" has run.
 BEGIN;
 SET LOCAL client_min_messages = error;
-SELECT plan(253);
+SELECT plan(282);
 
 -- What verify() says now, but for the server that the tests happen to run on;
 -- verify_server() is asked about others at the end.
@@ -70,7 +70,7 @@ CREATE INDEX orders_customer_id_idx ON shop.orders (org_id, customer_id);
 CREATE TABLE shop.events (org_id uuid NOT NULL, id uuid NOT NULL, at date NOT NULL) PARTITION BY RANGE (at);
 CREATE TABLE shop.events_2026 PARTITION OF shop.events FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE TABLE shop.currencies (code text PRIMARY KEY);
-CREATE TABLE shop.preferences (user_id uuid PRIMARY KEY, theme text);
+CREATE TABLE shop.preferences (user_id uuid PRIMARY KEY REFERENCES ringfence_data.users, theme text);
 SELECT ringfence.protect('shop.customers', '{"owner": "all", "client": "select where id is client"}');
 SELECT ringfence.protect('shop.orders',
 	'{"owner": "all", "client": "select where customer_id is client", "worker": "select where customer_id matches shop.orders as worker"}');
@@ -153,6 +153,7 @@ ROLLBACK TO policies;
 
 CREATE TABLE shop.places (org_id uuid NOT NULL DEFAULT ringfence.org_id() REFERENCES ringfence_data.orgs, id uuid, customer_id uuid, PRIMARY KEY (org_id, id));
 SELECT ringfence.protect('shop.places');
+SELECT ringfence.except_reference('shop.places', 'customer_id', 'no customer of ours');
 SELECT ringfence.protect('shop.customers', '{"owner": "all", "clerk": "select where id is user", "worker": "select where id is clerk"}');
 CREATE TABLE public.staff (org_id uuid, id uuid, customer_id uuid);
 SELECT ringfence.protect('shop.orders', '{"worker": "select where customer_id matches public.staff as worker"}');
@@ -220,6 +221,16 @@ SELECT * FROM pg_temp.defect('a foreign key that is not checked', 'ALTER TABLE s
 	'error foreign_key_disabled: orders_org_id_number_fkey ON shop.orders',
 	'warning trigger_disabled: ringfence_audit ON shop.orders',
 	'warning trigger_disabled: ringfence_audit_truncate ON shop.orders');
+
+SELECT * FROM pg_temp.defect('a column that is named for a table and references none',
+	'CREATE TABLE shop.returns (id uuid PRIMARY KEY, order_id uuid); SELECT ringfence.protect(''shop.returns'')',
+	'warning foreign_key_missing: shop.returns.order_id');
+SELECT fk_ok('shop', 'returns', ARRAY['org_id', 'order_id'], 'shop', 'orders', ARRAY['org_id', 'id'], 'its fix made it reference that table');
+SELECT * FROM pg_temp.defect('one of a table whose foreign keys are required',
+	'ALTER TABLE shop.returns ADD COLUMN user_id uuid; SELECT FROM ringfence.require_foreign_keys(''shop.returns'')',
+	'error foreign_key_missing: shop.returns.user_id');
+SELECT fk_ok('shop', 'returns', ARRAY['user_id'], 'ringfence_data', 'users', ARRAY['id'], 'its fix made it reference users');
+DROP TABLE shop.returns;
 
 -- Unique keys and indexes.
 
@@ -432,6 +443,45 @@ SELECT * FROM pg_temp.defect('a partition of it that refuses nothing', format('A
 SELECT * FROM pg_temp.defect('no partition for the next month',
 	format('DROP TABLE %s', to_char((now() AT TIME ZONE 'UTC') + interval '1 month', '"ringfence_data.audit_log_"YYYYMM')),
 	'warning audit_partition_missing: ' || to_char((now() AT TIME ZONE 'UTC') + interval '1 month', '"ringfence_data.audit_log_"YYYYMM'));
+-- The ledger.
+
+SELECT * FROM pg_temp.defect('balances that a role may write', 'GRANT INSERT ON ringfence_data.ledger_balances TO ringfence_jobs',
+	'error ledger_writable: ringfence_data.ledger_balances');
+SELECT * FROM pg_temp.defect('transfers that their owner may write', 'GRANT UPDATE (amount), DELETE ON ringfence_data.ledger_transfers TO ringfence_owner',
+	'error ledger_writable: ringfence_data.ledger_transfers');
+SELECT * FROM pg_temp.defect('transfers that nothing refuses to change', 'DROP TRIGGER ringfence_ledger_refuse ON ringfence_data.ledger_transfers',
+	'error ledger_guard_missing: ringfence_ledger_refuse ON ringfence_data.ledger_transfers');
+SELECT * FROM pg_temp.defect('a trigger that refuses less',
+	'CREATE OR REPLACE TRIGGER ringfence_ledger_refuse BEFORE DELETE ON ringfence_data.ledger_holds EXECUTE FUNCTION ringfence.ledger_refuse()',
+	'error ledger_guard_missing: ringfence_ledger_refuse ON ringfence_data.ledger_holds');
+SELECT * FROM pg_temp.defect('accounts whose rules change unchecked', 'DROP TRIGGER ringfence_ledger_200_rules ON ringfence_data.ledger_accounts',
+	'error ledger_guard_missing: ringfence_ledger_200_rules ON ringfence_data.ledger_accounts');
+SELECT * FROM pg_temp.defect('a trigger that is disabled, once', 'ALTER TABLE ringfence_data.ledger_balances DISABLE TRIGGER ringfence_ledger_refuse',
+	'warning trigger_disabled: ringfence_ledger_refuse ON ringfence_data.ledger_balances');
+CREATE FUNCTION shop.notice() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$ BEGIN RETURN NULL; END $$;
+REVOKE EXECUTE ON FUNCTION shop.notice() FROM PUBLIC;
+SELECT * FROM pg_temp.defect('a trigger that would never fire',
+	'CREATE TRIGGER notice AFTER INSERT ON ringfence_data.ledger_transfers FOR EACH ROW EXECUTE FUNCTION shop.notice()',
+	'error ledger_trigger_ignored: notice ON ringfence_data.ledger_transfers');
+SELECT * FROM pg_temp.defect('a constraint that would not be kept',
+	'ALTER TABLE ringfence_data.ledger_transfers ADD CONSTRAINT small CHECK (amount < 1000000)',
+	'error ledger_constraint_ignored: small ON ringfence_data.ledger_transfers');
+SELECT * FROM pg_temp.defect('a reference to what comes and goes',
+	'ALTER TABLE shop.orders ADD COLUMN hold uuid, ADD CONSTRAINT orders_hold_fkey FOREIGN KEY (org_id, hold) REFERENCES ringfence_data.ledger_holds; CREATE INDEX ON shop.orders (org_id, hold)',
+	'error ledger_constraint_ignored: orders_hold_fkey ON shop.orders');
+ALTER TABLE ringfence_data.ledger_transfers DROP CONSTRAINT ledger_transfers_amount_check;
+SELECT results_eq('SELECT f FROM pg_temp.findings() AS f', $$VALUES ('error ledger_constraint_missing: ledger_transfers_amount_check ON ringfence_data.ledger_transfers')$$,
+	'a constraint that is gone');
+SELECT * FROM pg_temp.defect('made again, not validated',
+	'ALTER TABLE ringfence_data.ledger_transfers ADD CONSTRAINT ledger_transfers_amount_check CHECK (amount > 0) NOT VALID',
+	'error ledger_constraint_not_valid: ledger_transfers_amount_check ON ringfence_data.ledger_transfers');
+DROP INDEX ringfence_data.ledger_transfers_reverses_id_key;
+CREATE INDEX ON ringfence_data.ledger_transfers (org_id, reverses_id);
+SELECT results_eq('SELECT f FROM pg_temp.findings() AS f', $$VALUES ('error ledger_index_missing: ringfence_data.ledger_transfers_reverses_id_key')$$,
+	'a unique index that is gone');
+CREATE UNIQUE INDEX ledger_transfers_reverses_id_key ON ringfence_data.ledger_transfers (org_id, reverses_id) WHERE reverses_id IS NOT NULL;
+SELECT is_empty('SELECT f FROM pg_temp.findings() AS f', 'and one that is back');
+
 SELECT ringfence.label('shop.orders', 'customer_code', 'personal');
 ALTER EVENT TRIGGER ringfence_forget DISABLE;
 ALTER TABLE shop.orders DROP COLUMN customer_code;
@@ -485,7 +535,7 @@ SELECT matches((SELECT v.message FROM ringfence.verify_server(150015) AS v), 'CV
 SELECT unalike((SELECT v.message FROM ringfence.verify_server(150015) AS v), '%CVE-2025-8713%', 'those that it has no longer are not');
 
 SAVEPOINT bare;
-SELECT ringfence.uninstall('cleaning', true);
+SELECT ringfence.uninstall('cleaning', true), ringfence.uninstall('merchant', true);
 SELECT ringfence.unprotect(t) FROM unnest(ARRAY['shop.orders', 'shop.customers']::regclass[]) AS t;
 DROP SCHEMA shop CASCADE;
 DROP TABLE public.all_orders CASCADE;

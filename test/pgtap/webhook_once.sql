@@ -283,6 +283,7 @@ RESET ROLE;
 -- Without core
 
 SELECT ringfence.uninstall('cleaning', true) \g /dev/null
+SELECT ringfence.uninstall('merchant', true) \g /dev/null
 DROP TABLE public.notes;
 SELECT ringfence.uninstall('core', true) \g /dev/null
 SELECT throws_ok('SELECT ringfence.webhook_once(''stripe'', ''evt_1'', sha256(''''))', '55000', 'app "core" is not installed', 'without core there is no telling');
