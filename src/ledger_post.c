@@ -20,7 +20,9 @@
  * look for every id would cost as much as writing it: at first none is looked
  * for, and only if one turns out to be taken, or a transfer is refused that
  * might be a repetition, the batch is looked at once more, carefully. So is one
- * that has to do with holds, from the beginning.
+ * that has to do with holds, from the beginning. The second look asks for ids with
+ * the locks of the first one held: who has written an id is past all of these,
+ * and waits for nobody.
  */
 #include "postgres.h"
 
