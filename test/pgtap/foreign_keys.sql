@@ -4,7 +4,7 @@
 -- and keeps which columns are no references.
 BEGIN;
 SET LOCAL client_min_messages = warning;
-SELECT plan(112);
+SELECT plan(115);
 
 CREATE FUNCTION pg_temp.id(name text) RETURNS uuid
 LANGUAGE sql IMMUTABLE
@@ -397,6 +397,19 @@ SELECT results_eq($$SELECT f.object, f.severity, f.fix FROM pg_temp.findings() A
 DELETE FROM shop.logs;
 SELECT pg_temp.run(f.fix) FROM pg_temp.findings() AS f WHERE f.object LIKE 'shop.logs%';
 SELECT is_empty($$SELECT f.code, f.object FROM pg_temp.findings() AS f WHERE f.object LIKE '%shop.logs%'$$, 'then its fix makes it');
+
+-- Who plans a query of a table runs what its owner put into its indexes, so that a
+-- superuser's verify() leaves the tables of others alone.
+CREATE ROLE regress_trapper;
+CREATE TABLE shop.traps (id uuid NOT NULL, user_id uuid);
+SELECT ringfence.protect('shop.traps');
+SELECT set_eq($$SELECT pg_temp.found('shop.traps.user_id')$$, ARRAY['warning shop.traps.user_id:  no row violates that yet'],
+	'rows of ringfence_owner''s table are counted');
+ALTER TABLE shop.traps OWNER TO regress_trapper;
+SELECT set_eq($$SELECT pg_temp.found('shop.traps.user_id')$$, ARRAY['warning shop.traps.user_id:  rows that violate that were not counted'],
+	'those of somebody else''s aren''t');
+SELECT results_eq($$SELECT r.orphans FROM ringfence.require_foreign_keys('shop.traps') AS r$$, $$VALUES (NULL::bigint)$$,
+	'nor where it is asked for');
 
 SELECT * FROM finish();
 ROLLBACK;

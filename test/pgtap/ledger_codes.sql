@@ -4,7 +4,7 @@
 -- A repetition does nothing and is told so, whatever else would be said of it now.
 \ir include/ledger.sql
 SET client_min_messages = warning;
-SELECT plan(448);
+SELECT plan(451);
 
 SELECT codes('{"debit": "cash", "credit": "wallet", "amount": 1000}') AS funded \gset
 SELECT said('SELECT ringfence.open_account(''gone'', ''Gone'', ''EUR'', ''liability'')') AS opened,
@@ -371,6 +371,13 @@ SELECT is(codes('{"linked": true, "debit": "wallet", "amount": 500}', '{"credit"
 SELECT is(codes('{"linked": true, "credit": "wallet", "amount": 500}', '{"debit": "wallet", "amount": 500}'), 'ok ok', 'what came before counts');
 SELECT is(codes('{"linked": true, "credit": "wallet", "amount": 500}', '{"debit": "wallet", "amount": 500, "kind": "X"}', '{"debit": "wallet", "amount": 500}'),
 	'linked_failed kind_invalid overdraft', 'and what was taken back doesn''t');
+
+-- What a hold leaves out is the hold's own, and not its refused twin's.
+SELECT is(codes('{"id": "tw", "state": "pending", "debit": null}', '{"id": "tw", "state": "pending", "amount": 5}', '{"pending_id": "tw"}'),
+	'account_required ok pending_not_found', 'the first of that id is meant, and it was refused');
+SELECT is(codes('{"pending_id": "tw"}'), 'ok', 'then it is the one that is there');
+SELECT is((SELECT concat_ws(' ', t.amount, t.kind) FROM ringfence_data.ledger_transfers AS t WHERE t.pending_id = id('tw')), '5 charge',
+	'all of it, and of its kind');
 
 -- What transfers() answers beside codes
 
