@@ -36,6 +36,7 @@
 
 #include "audit.h"
 #include "compat.h"
+#include "subxact.h"
 
 #define HEX_DIGITS "0123456789abcdefABCDEF"
 
@@ -251,16 +252,9 @@ try_conversion(PGFunction function, FmgrInfo *flinfo, Datum value)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-		int			category;
+		ErrorData  *error = rf_subxact_undo(mcxt, owner);
+		int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
-		MemoryContextSwitchTo(mcxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(mcxt);
-		CurrentResourceOwner = owner;
-		category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 		if (category != ERRCODE_DATA_EXCEPTION &&
 			category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
 			ReThrowError(error);

@@ -26,6 +26,7 @@
 
 #include "compat.h"
 #include "ledger.h"
+#include "subxact.h"
 #include "table.h"
 
 PG_FUNCTION_INFO_V1(ringfence_expire_pending);
@@ -97,9 +98,8 @@ begin_posting(RfPosting *posting, const char *function, int n)
 	posting->org = identity->org;
 	posting->actor = identity->has_user ? &identity->user : NULL;
 	posting->n = n;
-	posting->transfers = MemoryContextAllocHuge(CurrentMemoryContext,
-												n * sizeof(RfTransfer));
-	memset(posting->transfers, 0, n * sizeof(RfTransfer));
+	posting->transfers = palloc_extended(n * sizeof(RfTransfer),
+										 MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
 static void
@@ -436,14 +436,8 @@ try_to_expire_holds(const RfExpired *expired, int n)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
+		ErrorData  *error = rf_subxact_undo(mcxt, owner);
 
-		MemoryContextSwitchTo(mcxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(mcxt);
-		CurrentResourceOwner = owner;
 		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED &&
 			error->sqlerrcode != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
 			ReThrowError(error);

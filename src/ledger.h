@@ -157,7 +157,7 @@ typedef struct RfTransfer
 	RfAccount  *debit_account;
 	RfAccount  *credit_account;
 	RfHold	   *hold;			/* the one it makes or resolves */
-	TimestampTz expires_at;		/* of the one it makes, or DT_NOEND */
+	TimestampTz expires_at;		/* of the one it makes; rf_transfer_expiry() */
 	RfAmounts	to_debit;		/* what it adds to its accounts */
 	RfAmounts	to_credit;
 	bool		repeated;		/* what has its id is in the batch */
@@ -167,7 +167,17 @@ typedef struct RfTransfer
 	bool		filled_kind;
 } RfTransfer;
 
-struct RfSearch;
+/* Searches of an index by its first columns; see rf_search(). */
+typedef struct RfSearch
+{
+	Relation	heap;
+	Relation	index;
+	Snapshot	snapshot;
+	struct IndexScanDescData *scan;
+	int			nkeys;
+	TupleTableSlot *slot;		/* the row that was found */
+	ItemPointerData root;		/* where the index says it is */
+} RfSearch;
 
 /* A batch on its way into one organization's ledger. */
 typedef struct RfPosting
@@ -186,7 +196,7 @@ typedef struct RfPosting
 	bool		careful;		/* looks whether ids are taken, and waits */
 	bool		passes_over;	/* holds that somebody else has locked */
 	Snapshot	snapshot;		/* the newest, of after the ledger's lock */
-	struct RfSearch *balances;	/* with that snapshot, or NULL */
+	RfSearch   *balances;		/* with that snapshot, or NULL */
 	TupleTableSlot *balance;	/* for reading one, or NULL */
 	BlockNumber balance_blocks; /* how many pages the table has */
 	Relation	transfers_rel;
@@ -212,7 +222,6 @@ pg_noreturn extern void rf_transfer_refuse(RfTransferCode code);
 
 /* ledger_account.c */
 extern void rf_accounts_collect(RfPosting *posting);
-extern RfAccount *rf_account_find(const RfPosting *posting, const RfUuid *id);
 extern void rf_accounts_take(RfPosting *posting);
 extern bool rf_account_add(RfAccount *account, const RfAmounts *amounts,
 						   int sign);
@@ -248,7 +257,6 @@ extern int	rf_holds_expired(TimestampTz now, int limit, RfExpired **expired);
 /* ledger_row.c */
 extern bool rf_transfers_insert(RfPosting *posting);
 extern RfTransferState rf_transfer_state(const text *name);
-extern const char *rf_transfer_state_name(RfTransferState state);
 
 /* ledger_find.c */
 extern void rf_transfers_probe(RfPosting *posting);
@@ -355,8 +363,7 @@ typedef enum RfLedgerIndex
 	RF_LEDGER_INDEXES
 } RfLedgerIndex;
 
-#define RF_TRANSFERS_INDEXES (RF_TRANSFERS_RECORDED + 1)
-
+extern Relation rf_ledger_table(const char *name, LOCKMODE lockmode);
 extern Relation rf_ledger_open(RfLedgerTable table, LOCKMODE lockmode);
 extern Relation rf_ledger_index(RfLedgerIndex index, LOCKMODE lockmode);
 extern IndexInfo *rf_ledger_index_info(RfLedgerIndex index);
@@ -364,18 +371,6 @@ extern bool rf_ledger_indexes_known(RfLedgerTable table);
 extern int	rf_ledger_known_indexes(RfLedgerTable table, Oid *list);
 extern void rf_ledger_lock(const RfUuid *org, bool exclusive);
 extern void rf_ledger_init(void);
-
-/* Searches of an index by its first columns; see rf_search(). */
-typedef struct RfSearch
-{
-	Relation	heap;
-	Relation	index;
-	Snapshot	snapshot;
-	struct IndexScanDescData *scan;
-	int			nkeys;
-	TupleTableSlot *slot;		/* the row that was found */
-	ItemPointerData root;		/* where the index says it is */
-} RfSearch;
 
 extern bool rf_fetch(Relation rel, ItemPointer root, Snapshot snapshot,
 					 TupleTableSlot *slot, bool *all_dead);

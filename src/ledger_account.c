@@ -25,8 +25,8 @@ compare_ids(const void *a, const void *b)
 	return rf_uuid_cmp(a, b);
 }
 
-RfAccount *
-rf_account_find(const RfPosting *posting, const RfUuid *id)
+static RfAccount *
+find_account(const RfPosting *posting, const RfUuid *id)
 {
 	int			low = 0;
 	int			high = posting->naccounts - 1;
@@ -92,8 +92,8 @@ link_accounts(RfPosting *posting)
 		if (transfer->code != RF_OK || !transfer->has_debit ||
 			!transfer->has_credit)
 			continue;
-		transfer->debit_account = rf_account_find(posting, &transfer->debit);
-		transfer->credit_account = rf_account_find(posting, &transfer->credit);
+		transfer->debit_account = find_account(posting, &transfer->debit);
+		transfer->credit_account = find_account(posting, &transfer->credit);
 		add_gross(transfer->debit_account, amount);
 		add_gross(transfer->credit_account, amount);
 		if (resolves)

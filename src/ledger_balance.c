@@ -260,9 +260,8 @@ form_slot(const RfPosting *posting, const RfAccount *account,
 		  const RfAmounts *amounts)
 {
 	TupleDesc	desc = RelationGetDescr(posting->balances_rel);
-	Datum		values[BALANCE_COLUMNS];
+	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
 	bool	   *nulls = palloc0(desc->natts * sizeof(bool));
-	Datum	   *all = palloc0(desc->natts * sizeof(Datum));
 
 	values[BALANCE_ORG_ID] = PointerGetDatum(&posting->org);
 	values[BALANCE_ACCOUNT_ID] = PointerGetDatum(&account->id);
@@ -271,11 +270,10 @@ form_slot(const RfPosting *posting, const RfAccount *account,
 	values[BALANCE_DEBITS_PENDING] = Int64GetDatum(amounts->debits_pending);
 	values[BALANCE_CREDITS_PENDING] = Int64GetDatum(amounts->credits_pending);
 	values[BALANCE_SLOT] = Int32GetDatum(account->slot);
-	memcpy(all, values, sizeof(values));
 	/* What is left of dropped columns. */
 	for (int i = BALANCE_COLUMNS; i < desc->natts; i++)
 		nulls[i] = true;
-	return heap_form_tuple(desc, all, nulls);
+	return heap_form_tuple(desc, values, nulls);
 }
 
 /*

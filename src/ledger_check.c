@@ -186,7 +186,7 @@ rf_transfer_check(const RfPosting *posting, const RfTransfer *transfer)
 		return RF_METADATA_INVALID;
 	if (transfer->timeout != NULL &&
 		(transfer->state != RF_PENDING ||
-		 rf_transfer_expiry(transfer, posting->now) == DT_NOBEGIN))
+		 transfer->expires_at == DT_NOBEGIN))
 		return RF_TIMEOUT_INVALID;
 	if (transfer->has_posted_at && transfer->posted_at > posting->now)
 		return RF_POSTED_AT_FUTURE;

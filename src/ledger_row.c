@@ -31,6 +31,7 @@
 
 #include "compat.h"
 #include "ledger.h"
+#include "subxact.h"
 #include "table.h"
 
 /* Rows that are written together. */
@@ -49,12 +50,6 @@ typedef struct Written
 	const RfTransfer *transfer;
 	ItemPointerData tid;
 } Written;
-
-const char *
-rf_transfer_state_name(RfTransferState state)
-{
-	return states[state];
-}
 
 /* The state of that name, or RF_TRANSFER_STATES. */
 RfTransferState
@@ -444,16 +439,8 @@ insert_rivals(RowMaker *maker, Written *written, int n)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
 		/* Whoever catches it finds the subtransaction that he has begun. */
-		MemoryContextSwitchTo(mcxt);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(mcxt);
-		CurrentResourceOwner = owner;
-		ReThrowError(error);
+		ReThrowError(rf_subxact_undo(mcxt, owner));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(mcxt);

@@ -30,19 +30,6 @@
 PG_FUNCTION_INFO_V1(ringfence_ledger_add_block);
 PG_FUNCTION_INFO_V1(ringfence_ledger_settle);
 
-static Relation
-open_blocks(LOCKMODE lockmode)
-{
-	Relation	rel = rf_directory_open("ledger_blocks", lockmode);
-
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no ledger in this database"),
-				 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
-	return rel;
-}
-
 static bool
 is_listed(VirtualTransactionId vxid, const VirtualTransactionId *list, int n)
 {
@@ -98,7 +85,7 @@ ringfence_ledger_settle(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_TRANSACTION_STATE),
 				 errmsg("the ledger cannot be sealed at this isolation level"),
 				 errhint("Use READ COMMITTED.")));
-	blocks = open_blocks(ShareRowExclusiveLock);
+	blocks = rf_ledger_table("ledger_blocks", ShareRowExclusiveLock);
 	transfers = rf_ledger_open(RF_LEDGER_TRANSFERS, AccessShareLock);
 	moment = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
 													 TimestampTzGetDatum(GetCurrentTimestamp()),
@@ -146,7 +133,7 @@ ringfence_ledger_add_block(PG_FUNCTION_ARGS)
 	for (int i = 0; i < 5; i++)
 		values[i] = PG_GETARG_DATUM(i);
 	values[5] = UUIDPGetDatum((pg_uuid_t *) &id);
-	blocks = open_blocks(ShareRowExclusiveLock);
+	blocks = rf_ledger_table("ledger_blocks", ShareRowExclusiveLock);
 	rf_table_insert(blocks,
 					rf_seal_tuple(blocks, lengthof(columns), columns, values));
 	relation_close(blocks, NoLock);

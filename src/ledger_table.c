@@ -309,8 +309,25 @@ learn(RfLedgerTable table, Relation rel)
 }
 
 /*
- * Opens a table; the lock ends with the transaction. An error if core hasn't
- * made it, or not so.
+ * Opens a table of the ledger by its name; the lock ends with the transaction.
+ * Throws 55000 if core hasn't made it.
+ */
+Relation
+rf_ledger_table(const char *name, LOCKMODE lockmode)
+{
+	Relation	rel = rf_directory_open(name, lockmode);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("there is no ledger in this database"),
+				 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
+	return rel;
+}
+
+/*
+ * The same of one whose columns and indexes are known here. An error if core
+ * hasn't made it so.
  */
 Relation
 rf_ledger_open(RfLedgerTable table, LOCKMODE lockmode)
@@ -325,12 +342,7 @@ rf_ledger_open(RfLedgerTable table, LOCKMODE lockmode)
 		if (rel != NULL)
 			relation_close(rel, NoLock);
 	}
-	rel = rf_directory_open(tables[table].name, lockmode);
-	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("there is no ledger in this database"),
-				 errhint("Its superuser runs CREATE EXTENSION ringfence and SELECT ringfence.install('core').")));
+	rel = rf_ledger_table(tables[table].name, lockmode);
 	learn(table, rel);
 	return rel;
 }
