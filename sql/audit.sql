@@ -57,6 +57,53 @@ GRANT EXECUTE ON FUNCTION ringfence.audit_forget(regclass, text) TO ringfence_ow
 COMMENT ON FUNCTION ringfence.audit_forget(regclass, text) IS
 	'destroys the personal values in the records of a row, for good, and returns the number of records; the row is one of the organization of the context, or without one a row of no organization; what was sealed still verifies; the event audit.forgotten says that it was done, and why: 23502 without a reason';
 
+CREATE FUNCTION ringfence.audit_forget_before(
+	rel regclass,
+	before timestamptz,
+	org uuid DEFAULT NULL,
+	batch integer DEFAULT 1000
+) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'ringfence_audit_forget_before';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_forget_before(regclass, timestamptz, uuid, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_forget_before(regclass, timestamptz, uuid, integer)
+	TO ringfence_owner, ringfence_jobs;
+COMMENT ON FUNCTION ringfence.audit_forget_before(regclass, timestamptz, uuid, integer) IS
+	'destroys the personal values in the records of a table, its partitions and children, that were made before a time and are the organization''s, or for NULL nobody''s: the oldest first, in at most so many records, and returns in how many there were any: if fewer, there are no more; what was sealed still verifies; for retention, which records that it was done; 22004, 22023';
+
+CREATE FUNCTION ringfence.audit_forgotten_before(rel regclass, org uuid DEFAULT NULL) RETURNS timestamptz
+LANGUAGE plpgsql STABLE PARALLEL SAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET row_security = on
+AS $$
+BEGIN
+	RETURN coalesce((
+		SELECT f.since
+		FROM ringfence_data.audit_forgotten AS f
+		WHERE f.relation = coalesce(pg_partition_root(rel), rel)
+			AND f.org_id = coalesce(audit_forgotten_before.org, '00000000-0000-0000-0000-000000000000')
+	), '-infinity');
+END
+$$;
+ALTER FUNCTION ringfence.audit_forgotten_before(regclass, uuid) OWNER TO ringfence_owner;
+REVOKE EXECUTE ON FUNCTION ringfence.audit_forgotten_before(regclass, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_forgotten_before(regclass, uuid) TO ringfence_jobs;
+COMMENT ON FUNCTION ringfence.audit_forgotten_before(regclass, uuid) IS
+	'up to when audit_forget_before() has nothing left to do for a table and an organization, or for NULL nobody: -infinity if it never did anything; later than any transaction that was open then it never is';
+
+CREATE FUNCTION ringfence.audit_forget_subject(
+	rel regclass,
+	column_name name,
+	subject uuid,
+	org uuid DEFAULT ringfence.org_id()
+) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'ringfence_audit_forget_subject';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_forget_subject(regclass, name, uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_forget_subject(regclass, name, uuid, uuid) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.audit_forget_subject(regclass, name, uuid, uuid) IS
+	'destroys the personal values in all records of the rows that are or ever were about a subject, by a column of type uuid, and returns the number of records, which are one organization''s, or for NULL nobody''s; rows that are gone are found by their records, those that are there by themselves: call it before they are changed; for erasure, which records that it was done; 22004, 42703, 42804';
+
 -- The library knows the limit as MAX_KEY.
 CREATE FUNCTION ringfence.audit_key(key text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT

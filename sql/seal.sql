@@ -91,6 +91,19 @@ GRANT EXECUTE ON FUNCTION ringfence.audit_checkpoint() TO ringfence_owner, ringf
 COMMENT ON FUNCTION ringfence.audit_checkpoint() IS
 	'a signed statement of the newest block''s number and hash, to keep where this server''s superusers can''t reach; NULL as long as there is no block; 55000 without a usable key, XX001 if the end of the chain was tampered with';
 
+CREATE FUNCTION ringfence.audit_state_drop(
+	range_start timestamptz,
+	range_end timestamptz,
+	reason text
+) RETURNS uuid
+LANGUAGE c VOLATILE PARALLEL UNSAFE COST 10000
+AS 'MODULE_PATHNAME', 'ringfence_audit_state_drop';
+REVOKE EXECUTE ON FUNCTION ringfence.audit_state_drop(timestamptz, timestamptz, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.audit_state_drop(timestamptz, timestamptz, text)
+	TO ringfence_owner, ringfence_jobs, pg_database_owner;
+COMMENT ON FUNCTION ringfence.audit_state_drop(timestamptz, timestamptz, text) IS
+	'states, signed with the audit key and on record as the event audit.dropped, whose id it returns, that the audit log''s records of whole months, in UTC, are all there as they were sealed, and may be dropped: audit_verify() then does not miss them once they are; to be committed before the partitions are detached; repeatable; 22004, 22023, 23502, 55000 for months that are not over, not there or not sealed as a whole, or without a usable key, XX001 if they are not as they were sealed';
+
 CREATE FUNCTION ringfence.audit_endorse_key(public_key bytea) RETURNS bytea
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT
 AS 'MODULE_PATHNAME', 'ringfence_audit_endorse_key';

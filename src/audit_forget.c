@@ -6,15 +6,26 @@
  * value by that commitment, so that the leaf stays what it was, and nobody can
  * try values against it without the salt. This is the only change that a record
  * ever sees; like writing, it goes past triggers and privileges.
+ *
+ * Whoever forgets holds SHARE UPDATE EXCLUSIVE on the log, so that two never
+ * change the same record; writers of records don't wait for it. Records are
+ * changed while the partition is scanned, which the scan's snapshot doesn't see,
+ * and get their index entries some hundreds at a time.
+ *
+ * Memory: a forgetter has a context of its own, in the one that it was begun
+ * in; what a record takes is in one that is reset for the next, and new tuples
+ * in one that is reset with their index entries.
  */
 #include "postgres.h"
 
 #include <openssl/evp.h>
 
 #include "access/genam.h"
+#include "access/heapam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/valid.h"
+#include "access/xact.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -23,10 +34,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 #include "audit.h"
+#include "audit_forget.h"
 #include "compat.h"
 #include "seal.h"
 #include "table.h"
@@ -34,6 +47,21 @@
 PG_FUNCTION_INFO_V1(ringfence_audit_forget);
 
 #define HASH_TEXT 44			/* RF_HASH_BYTES in base64 */
+#define MAX_WAITING 256			/* new tuples without index entries */
+
+/* A partition whose records are forgotten. */
+struct RfForgetter
+{
+	Relation	rel;
+	AttrNumber	personal;
+	RfLeafMaker *maker;
+	MemoryContext context;
+	MemoryContext record;		/* reset for each record */
+	MemoryContext waiting;		/* of the tuples in the slots */
+	int			nall;			/* slots from the front: for all indexes */
+	int			nsummarizing;	/* from the end: for summarizing ones alone */
+	TupleTableSlot *slots[MAX_WAITING]; /* NULL until needed */
+};
 
 /* {"commitment": base64} for a {"salt", "value"}; itself for any other form. */
 static void
@@ -64,9 +92,8 @@ push_forgotten(JsonbParseState **state, RfLeafMaker *maker, JsonbValue *value)
 
 /* A record's personal column with commitments for values. */
 static Jsonb *
-forget(Jsonb *personal)
+forget(RfLeafMaker *maker, Jsonb *personal)
 {
-	RfLeafMaker *maker = rf_leaf_begin(rf_digest_create(CurrentMemoryContext), NULL, 0);
 	JsonbParseState *state = NULL;
 	JsonbValue *result = NULL;
 	JsonbIterator *it = JsonbIteratorInit(&personal->root);
@@ -129,20 +156,147 @@ has_values(Jsonb *personal)
 	return false;
 }
 
-/* Replaces a record by one whose personal values are commitments. */
-static void
-forget_record(Relation rel, HeapTuple tuple, AttrNumber attno, Jsonb *personal)
+/*
+ * Begins with a partition, which must be open and locked; no other must be at
+ * work with it. Changes are seen by later commands after rf_forget_end().
+ */
+RfForgetter *
+rf_forget_begin(Relation partition)
 {
-	int			natts = RelationGetDescr(rel)->natts;
-	Datum	   *values = palloc0(natts * sizeof(Datum));
-	bool	   *nulls = palloc0(natts * sizeof(bool));
-	bool	   *replaced = palloc0(natts * sizeof(bool));
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "ringfence audit forgetting",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	RfForgetter *forgetter = palloc0(sizeof(RfForgetter));
 
-	values[attno - 1] = JsonbPGetDatum(forget(personal));
-	replaced[attno - 1] = true;
-	rf_table_update(rel, &tuple->t_self,
-					heap_modify_tuple(tuple, RelationGetDescr(rel),
-									  values, nulls, replaced));
+	forgetter->rel = partition;
+	forgetter->personal = rf_seal_column(partition, "personal", JSONBOID);
+	forgetter->maker = rf_leaf_begin(rf_digest_create(context), NULL, 0);
+	forgetter->context = context;
+	forgetter->record = AllocSetContextCreate(context,
+											  "ringfence audit record",
+											  ALLOCSET_DEFAULT_SIZES);
+	forgetter->waiting = AllocSetContextCreate(context,
+											   "ringfence audit records",
+											   ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(old);
+	return forgetter;
+}
+
+/* Makes the index entries of the tuples that wait for them. */
+static void
+index_waiting(RfForgetter *forgetter)
+{
+	TupleTableSlot **last = forgetter->slots + MAX_WAITING -
+	forgetter->nsummarizing;
+	MemoryContext old = MemoryContextSwitchTo(forgetter->record);
+
+	if (forgetter->nall > 0)
+		rf_table_index(forgetter->rel, forgetter->slots, forgetter->nall);
+	if (forgetter->nsummarizing > 0)
+		rf_table_index_others(forgetter->rel, last, forgetter->nsummarizing,
+							  NULL, 0, true);
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < MAX_WAITING; i++)
+		if (forgetter->slots[i] != NULL)
+			ExecClearTuple(forgetter->slots[i]);
+	forgetter->nall = 0;
+	forgetter->nsummarizing = 0;
+	MemoryContextReset(forgetter->record);
+	MemoryContextReset(forgetter->waiting);
+}
+
+/* Has a new tuple wait for its index entries. */
+static void
+add_waiting(RfForgetter *forgetter, HeapTuple tuple)
+{
+	int			n = HeapTupleIsHeapOnly(tuple) ?
+	MAX_WAITING - ++forgetter->nsummarizing : forgetter->nall++;
+	TupleTableSlot *slot = forgetter->slots[n];
+
+	if (slot == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(forgetter->context);
+
+		slot = MakeSingleTupleTableSlot(RelationGetDescr(forgetter->rel),
+										&TTSOpsHeapTuple);
+		forgetter->slots[n] = slot;
+		MemoryContextSwitchTo(old);
+	}
+	ExecStoreHeapTuple(tuple, slot, false);
+	slot->tts_tableOid = RelationGetRelid(forgetter->rel);
+	slot->tts_tid = tuple->t_self;
+	if (forgetter->nall + forgetter->nsummarizing == MAX_WAITING)
+		index_waiting(forgetter);
+}
+
+/* Replaces a record by one with another personal column. */
+static void
+replace_record(RfForgetter *forgetter, HeapTuple tuple, Jsonb *personal)
+{
+	TupleDesc	desc = RelationGetDescr(forgetter->rel);
+	Datum	   *values = palloc0(desc->natts * sizeof(Datum));
+	bool	   *nulls = palloc0(desc->natts * sizeof(bool));
+	bool	   *replaced = palloc0(desc->natts * sizeof(bool));
+	ItemPointerData tid = tuple->t_self;
+	MemoryContext old;
+	HeapTuple	made;
+	bool		summarizing;
+
+	values[forgetter->personal - 1] = JsonbPGetDatum(personal);
+	replaced[forgetter->personal - 1] = true;
+	old = MemoryContextSwitchTo(forgetter->waiting);
+	made = heap_modify_tuple(tuple, desc, values, nulls, replaced);
+	MemoryContextSwitchTo(old);
+	rf_heap_update(forgetter->rel, &tid, made, &summarizing);
+	if (!HeapTupleIsHeapOnly(made) || summarizing)
+		add_waiting(forgetter, made);
+}
+
+/* Destroys a record's personal values; says whether there were any. */
+bool
+rf_forget_record(RfForgetter *forgetter, HeapTuple tuple)
+{
+	MemoryContext old = MemoryContextSwitchTo(forgetter->record);
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, forgetter->personal,
+									 RelationGetDescr(forgetter->rel),
+									 &isnull);
+	Jsonb	   *personal = isnull ? NULL : DatumGetJsonbP(value);
+	bool		any = personal != NULL && has_values(personal);
+
+	if (any)
+		replace_record(forgetter, tuple, forget(forgetter->maker, personal));
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(forgetter->record);
+	return any;
+}
+
+/* Ends with the partition, which stays open, and frees the forgetter. */
+void
+rf_forget_end(RfForgetter *forgetter)
+{
+	index_waiting(forgetter);
+	for (int i = 0; i < MAX_WAITING; i++)
+		if (forgetter->slots[i] != NULL)
+			ExecDropSingleTupleTableSlot(forgetter->slots[i]);
+	MemoryContextDelete(forgetter->context);
+	CommandCounterIncrement();
+}
+
+/*
+ * Opens the log and keeps others from forgetting until the transaction ends.
+ * Throws 55000 without a log.
+ */
+Relation
+rf_forget_lock_log(void)
+{
+	Relation	log = rf_directory_open("audit_log", AccessShareLock);
+
+	if (log == NULL)
+		rf_audit_missing();
+	LockRelation(log, ShareUpdateExclusiveLock);
+	return log;
 }
 
 /* The records of a row in one partition; says how many had values. */
@@ -150,16 +304,15 @@ static int64
 forget_in_partition(Relation rel, const RfUuid *org, int relation_id,
 					text *key)
 {
-	AttrNumber	attno = get_attnum(RelationGetRelid(rel), "personal");
 	ScanKeyData keys[3];
 	ScanKeyData indexed[3];		/* numbered as the index's, up to 17 */
 	int			nindexed;
 	Oid			index_oid = choose_index(rel, &nindexed);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	RfForgetter *forgetter = rf_forget_begin(rel);
 	SysScanDesc scan;
 	HeapTuple	tuple;
-	List	   *found = NIL;
-	ListCell   *lc;
+	int64		count = 0;
 
 	ScanKeyInit(&keys[0], get_attnum(RelationGetRelid(rel), "org_id"),
 				BTEqualStrategyNumber, F_UUID_EQ, PointerGetDatum(org));
@@ -172,28 +325,14 @@ forget_in_partition(Relation rel, const RfUuid *org, int relation_id,
 							  OidIsValid(index_oid) ? nindexed : 3, indexed);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
-		bool		isnull;
-		Datum		value;
-
 		CHECK_FOR_INTERRUPTS();
-		if (!rf_heap_key_test(tuple, RelationGetDescr(rel), 3, keys))
-			continue;
-		value = heap_getattr(tuple, attno, RelationGetDescr(rel), &isnull);
-		if (!isnull && has_values(DatumGetJsonbP(value)))
-			found = lappend(found, heap_copytuple(tuple));
+		if (rf_heap_key_test(tuple, RelationGetDescr(rel), 3, keys))
+			count += rf_forget_record(forgetter, tuple);
 	}
 	systable_endscan(scan);
 	UnregisterSnapshot(snapshot);
-	foreach(lc, found)
-	{
-		HeapTuple	record = lfirst(lc);
-		bool		isnull;
-		Datum		value = heap_getattr(record, attno, RelationGetDescr(rel),
-										 &isnull);
-
-		forget_record(rel, record, attno, DatumGetJsonbP(value));
-	}
-	return list_length(found);
+	rf_forget_end(forgetter);
+	return count;
 }
 
 /* The ids under which a table, its partitions and children are recorded. */
@@ -239,15 +378,13 @@ ringfence_audit_forget(PG_FUNCTION_ARGS)
 	const RfIdentity *identity = rf_context_peek();
 	RfUuid		org = {{0}};
 	Relation	rel = table_open(PG_GETARG_OID(0), AccessShareLock);
-	Relation	log = rf_directory_open("audit_log", AccessShareLock);
+	Relation	log;
 	text	   *key = cstring_to_text(rf_audit_key(text_to_cstring(PG_GETARG_TEXT_PP(1))));
 	RfAuditRecord record;
 	List	   *ids;
 	int64		count = 0;
 	ListCell   *lc;
 
-	if (log == NULL)
-		rf_audit_missing();
 	rf_audit_begin(&record, OPERATION_EVENT);
 	if (record.nulls[AUDIT_REASON])
 		ereport(ERROR,
@@ -262,8 +399,7 @@ ringfence_audit_forget(PG_FUNCTION_ARGS)
 				 errmsg("no organization is set for this transaction"),
 				 errdetail("A row of table \"%s\" is an organization's.",
 						   RelationGetRelationName(rel))));
-	/* Two that forget the same records go one after the other. */
-	LockRelation(log, ShareUpdateExclusiveLock);
+	log = rf_forget_lock_log();
 	ids = relation_ids(rf_audit_root(rel));
 	foreach(lc, find_all_inheritors(RelationGetRelid(log), RowExclusiveLock, NULL))
 	{

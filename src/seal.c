@@ -444,6 +444,8 @@ ringfence_audit_seal_block(PG_FUNCTION_ARGS)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	Seal	   *seal = palloc0(sizeof(Seal));
 	FullTransactionId own;
+	TransactionId *running;
+	int			nrunning;
 	int64		number;
 
 	PreventCommandIfReadOnly("audit_seal()");
@@ -455,12 +457,13 @@ ringfence_audit_seal_block(PG_FUNCTION_ARGS)
 	seal->blocks = rf_seal_table("audit_blocks", ShareRowExclusiveLock);
 	seal->block.incarnation = (uint32) rf_audit_incarnation();
 	own = GetTopFullTransactionId();
+	running = rf_xids_running(&nrunning);
 	/* What this transaction did so far is visible too, but isn't complete. */
 	CommandCounterIncrement();
 	seal->snapshot = RegisterSnapshot(GetLatestSnapshot());
 	/* What begins from here on is dated later than this. */
 	seal->block.sealed_at = GetCurrentTimestamp();
-	rf_xids_take(&seal->block.xids, seal->snapshot, own);
+	rf_xids_take(&seal->block.xids, seal->snapshot, own, running, nrunning);
 
 	read_chain(seal);
 	check_end(seal, PG_GETARG_BOOL(0));

@@ -106,6 +106,7 @@ typedef struct RfLogQuery
 	/* takes a record's columns instead of its leaf, if it isn't NULL */
 	void		(*take) (void *arg, const Datum *values, const bool *nulls);
 	void	   *arg;
+	Oid			partition;		/* only in that one, or InvalidOid */
 	RfLeafMaker *maker;
 	RfItem	   *items;			/* what was found */
 	uint64		nitems;
@@ -113,6 +114,16 @@ typedef struct RfLogQuery
 	uint64		nameless;		/* records without an org, id, time or xid */
 } RfLogQuery;
 
+/* A partition of the log, for times from "lower" to before "upper". */
+typedef struct RfLogPart
+{
+	TimestampTz lower;
+	TimestampTz upper;
+	Oid			relid;
+	bool		is_default;		/* for whatever no other is for */
+} RfLogPart;
+
+extern RfLogPart *rf_log_parts(Relation log, int *count);
 extern void rf_log_query(RfLogQuery *query);
 extern void rf_log_sort(RfLogQuery *query);
 extern void rf_log_summarize(const RfLogQuery *query);
@@ -199,8 +210,10 @@ typedef struct RfHead
 } RfHead;
 
 /* seal_block.c */
+extern TransactionId *rf_xids_running(int *count);
 extern void rf_xids_take(RfXids *xids, Snapshot snapshot,
-						 FullTransactionId own);
+						 FullTransactionId own, const TransactionId *running,
+						 int nrunning);
 extern bool rf_xids_complete(const RfXids *xids, uint64 xid);
 extern bool rf_block_covers(const RfBlock *block, uint32 incarnation,
 							uint64 xid);
@@ -252,6 +265,22 @@ extern Jsonb *rf_record_json(Snapshot snapshot, const RfUuid *org,
 							 const RfUuid *id);
 extern Jsonb *rf_record_into(Jsonb *proof, Jsonb *record);
 
+/* A row of audit_drops. */
+typedef struct RfDrop
+{
+	TimestampTz range_start;
+	TimestampTz range_end;
+	int64		first_block;
+	int64		last_block;
+	RfHash		block_hash;		/* of the last one */
+	RfUuid		event;
+	TimestampTz stated_at;
+	char	   *reason;
+	RfHash		key_id;
+	unsigned char signature[RF_SIGNATURE_BYTES];
+	const char *broken;
+} RfDrop;
+
 /* seal_suspect.c */
 typedef struct RfSuspects RfSuspects;
 
@@ -274,8 +303,19 @@ typedef struct RfVerify
 	int			nblocks;
 	RfSuspects *suspects;
 	HTAB	   *parts;			/* the last block that each org had a part in */
+	RfDrop	   *drops;			/* statements that hold */
+	int			ndrops;
+	int			last_drop;		/* the one that held for the last record */
+	RfLogPart  *months;			/* that are attached, in order */
+	int			nmonths;
+	/* Before a statement: what counts is this range, and no row is returned. */
+	const RfDrop *stating;
+	int64		problems;
+	char	   *problem;		/* the first */
 } RfVerify;
 
+extern void rf_verify_chain(RfVerify *verify, int64 first, int64 last,
+							Jsonb *checkpoint);
 extern void rf_finding(RfVerify *verify, int64 block, const RfUuid *org,
 					   const RfUuid *record, const char *problem,
 					   const char *detail,...) pg_attribute_printf(6, 7);
@@ -303,6 +343,20 @@ extern void rf_verify_head(RfVerify *verify, Relation blocks, int64 newest,
 						   const RfHash *newest_hash, bool newest_signed);
 extern void rf_verify_checkpoint(RfVerify *verify, Relation blocks,
 								 Jsonb *json);
+
+/* seal_proof.c */
+extern bool rf_is_sealed(Relation blocks, Snapshot snapshot,
+						 const RfUuid *id, const RfUuid *org);
+
+/* seal_drop.c */
+extern Datum rf_drop_message(RfDigest *digest, const RfDrop *drop);
+extern bool rf_drop_covers(const RfDrop *drop, const RfUuid *id);
+extern RfDrop *rf_drops_read(Snapshot snapshot, int *count);
+extern const char *rf_drop_problem(const RfDrop *drop, Relation blocks,
+								   Snapshot snapshot, RfDigest *digest,
+								   RfSealKey *keys, int nkeys);
+extern void rf_drops_begin(RfVerify *verify, Relation blocks);
+extern bool rf_is_dropped(RfVerify *verify, int64 block, const RfUuid *id);
 
 /* Keeps the first thing that is wrong with a row. */
 #define rf_check_broken(row, good, name) \

@@ -19,7 +19,8 @@
  *   that one's block; what is complete for a snapshot is so for later ones.
  * - The sealing transaction itself isn't complete, though its own snapshot
  *   doesn't list it: it is added, so that its records, whether written before
- *   or after the seal, belong to a later block.
+ *   or after the seal, belong to a later block. So are those that run and have
+ *   a number beyond the last that ended, where a snapshot's list stops.
  * - Transaction ids are counted in 64 bits, and within an incarnation: a
  *   restored dump goes on in the next one. What an earlier incarnation wrote
  *   came with the dump, and is covered by the first block of the next.
@@ -34,6 +35,8 @@
 #include "access/transam.h"
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
@@ -82,11 +85,33 @@ parse_xids(RfXids *xids)
 }
 
 /*
+ * The top-level transactions that run now, ours among them; palloc'd.
+ */
+TransactionId *
+rf_xids_running(int *count)
+{
+	RunningTransactions running = GetRunningTransactionData();
+	TransactionId *xids = palloc((running->xcnt + 1) * sizeof(TransactionId));
+
+	/* Subtransactions come after them. */
+	memcpy(xids, running->xids, running->xcnt * sizeof(TransactionId));
+	*count = running->xcnt;
+	LWLockRelease(ProcArrayLock);
+	LWLockRelease(XidGenLock);
+	return xids;
+}
+
+/*
  * The transactions that a snapshot shows as complete, but for our own. The
- * snapshot must have been taken after "own" was assigned.
+ * snapshot must have been taken after "own" was assigned, and after "running"
+ * was read. Of those, some may not be before the snapshot's xmax, which is the
+ * one after the last that ended: they are listed, so that whatever is not before
+ * ours began after the snapshot. Numbers are given in order, so what is between
+ * them and not listed is no top-level transaction.
  */
 void
-rf_xids_take(RfXids *xids, Snapshot snapshot, FullTransactionId own)
+rf_xids_take(RfXids *xids, Snapshot snapshot, FullTransactionId own,
+			 const TransactionId *running, int nrunning)
 {
 	FullTransactionId next = ReadNextFullTransactionId();
 	uint64		own_xid = U64FromFullTransactionId(own);
@@ -95,11 +120,18 @@ rf_xids_take(RfXids *xids, Snapshot snapshot, FullTransactionId own)
 
 	xids->xmin = widen(snapshot->xmin, next);
 	xids->xmax = widen(snapshot->xmax, next);
-	xids->xip = palloc((snapshot->xcnt + 1) * sizeof(uint64));
+	xids->xip = palloc((snapshot->xcnt + nrunning + 1) * sizeof(uint64));
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		xids->xip[n++] = widen(snapshot->xip[i], next);
 	if (own_xid < xids->xmax)
 		xids->xip[n++] = own_xid;
+	for (int i = 0; i < nrunning; i++)
+		if (TransactionIdFollowsOrEquals(running[i], snapshot->xmax))
+		{
+			xids->xip[n] = widen(running[i], next);
+			xids->xmax = Max(xids->xmax, xids->xip[n] + 1);
+			n++;
+		}
 	xids->xmin = Min(xids->xmin, own_xid);
 	xids->nxip = n;
 	qsort(xids->xip, n, sizeof(uint64), compare_xids);

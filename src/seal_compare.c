@@ -304,9 +304,13 @@ compare_records(Compare *compare, const OrgPart *part)
 		bool		intact = false;
 
 		if (order < 0)
-			rf_finding(verify, block, &part->org, (const RfUuid *) leaf,
-					   "record_missing",
-					   "the record was sealed in this block and is not there");
+		{
+			intact = rf_is_dropped(verify, block, (const RfUuid *) leaf);
+			if (!intact)
+				rf_finding(verify, block, &part->org, (const RfUuid *) leaf,
+						   "record_missing",
+						   "the record was sealed in this block and is not there");
+		}
 		else if (order > 0)
 			rf_finding(verify, block, &part->org, &item->id,
 					   "record_inserted", compare->block->after_gap ?

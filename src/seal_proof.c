@@ -255,6 +255,21 @@ find_leaf(Relation rel, Snapshot snapshot, const RfUuid *id,
 	return is_there;
 }
 
+/* Is there a leaf of an organization's record of that id? */
+bool
+rf_is_sealed(Relation blocks, Snapshot snapshot, const RfUuid *id,
+			 const RfUuid *org)
+{
+	Relation	leaves = rf_seal_table("audit_leaves", AccessShareLock);
+	Found		found = {0};
+	bool		result = find_leaf(leaves, snapshot, id, org,
+								   first_block(blocks, snapshot, id),
+								   PG_INT64_MAX, &found);
+
+	relation_close(leaves, NoLock);
+	return result;
+}
+
 /* The part of a proof that leads from the org's root to the signature. */
 static void
 append_block(StringInfo json, RfDigest *digest, const RfBlock *block,

@@ -26,11 +26,14 @@
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "nodes/tidbitmap.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
+#include "utils/partcache.h"
 #include "utils/rel.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -269,6 +272,56 @@ scan_org(LogScan *scan, Oid index_oid)
 	systable_endscan(desc);
 }
 
+/*
+ * The log's partitions and the times that each is for, palloc'd: the default one
+ * first, the others in order. They are not locked; those that are being detached
+ * are left out.
+ */
+RfLogPart *
+rf_log_parts(Relation log, int *count)
+{
+	PartitionKey key = RelationGetPartitionKey(log);
+	PartitionDesc desc;
+	PartitionBoundInfo bounds;
+	RfLogPart  *parts;
+
+	*count = 0;
+	if (key == NULL || key->strategy != PARTITION_STRATEGY_RANGE ||
+		key->partnatts != 1 || key->parttypid[0] != TIMESTAMPTZOID ||
+		key->partattrs[0] == 0)
+		elog(ERROR, "the audit log is not partitioned by time");
+	desc = RelationGetPartitionDesc(log, true);
+	parts = palloc((desc->nparts + 1) * sizeof(RfLogPart));
+	if (desc->nparts == 0)
+		return parts;
+	bounds = desc->boundinfo;
+	if (bounds->default_index >= 0)
+	{
+		parts->is_default = true;
+		parts->relid = desc->oids[bounds->default_index];
+		parts->lower = DT_NOBEGIN;
+		parts->upper = DT_NOEND;
+		(*count)++;
+	}
+	for (int i = 0; i <= bounds->ndatums; i++)
+	{
+		RfLogPart  *part = &parts[*count];
+
+		if (bounds->indexes[i] < 0)
+			continue;
+		part->is_default = false;
+		part->relid = desc->oids[bounds->indexes[i]];
+		part->lower = i > 0 &&
+			bounds->kind[i - 1][0] == PARTITION_RANGE_DATUM_VALUE ?
+			DatumGetTimestampTz(bounds->datums[i - 1][0]) : DT_NOBEGIN;
+		part->upper = i < bounds->ndatums &&
+			bounds->kind[i][0] == PARTITION_RANGE_DATUM_VALUE ?
+			DatumGetTimestampTz(bounds->datums[i][0]) : DT_NOEND;
+		(*count)++;
+	}
+	return parts;
+}
+
 static void
 scan_partition(RfLogQuery *query, Relation rel)
 {
@@ -315,13 +368,15 @@ scan_partition(RfLogQuery *query, Relation rel)
 /*
  * Finds the wanted records and puts their leaves into query->items, in the
  * current memory context. The partitions stay locked, as after any
- * query. Throws 55000 if the log isn't there or isn't as it should be.
+ * query; one that is asked for alone must be locked already. Throws 55000 if the log isn't there or isn't as it should be.
  */
 void
 rf_log_query(RfLogQuery *query)
 {
 	Relation	root = rf_seal_table(LOG_TABLE, AccessShareLock);
-	List	   *partitions = find_all_inheritors(RelationGetRelid(root),
+	List	   *partitions = find_all_inheritors(OidIsValid(query->partition) ?
+												 query->partition :
+												 RelationGetRelid(root),
 												 AccessShareLock, NULL);
 	ListCell   *lc;
 

@@ -57,7 +57,7 @@ typedef struct Chain
 	MemoryContext last;			/* holds verify->previous */
 } Chain;
 
-/* Adds a row to the result. */
+/* Adds a row to the result, or counts it, if it matters before a statement. */
 void
 rf_finding(RfVerify *verify, int64 block, const RfUuid *org,
 		   const RfUuid *record, const char *problem, const char *detail,...)
@@ -78,6 +78,16 @@ rf_finding(RfVerify *verify, int64 block, const RfUuid *org,
 		if (needed == 0)
 			break;
 		enlargeStringInfo(&message, needed);
+	}
+	if (verify->stating != NULL)
+	{
+		if (record != NULL && !rf_drop_covers(verify->stating, record))
+			return;
+		if (verify->problems++ == 0)
+			verify->problem = MemoryContextStrdup(verify->outer,
+												  psprintf("%s: %s", problem,
+														   message.data));
+		return;
 	}
 	nulls[0] = block == 0;
 	values[0] = Int64GetDatum(block);
@@ -479,6 +489,54 @@ verify_blocks(Chain *chain, int64 last)
 }
 
 /*
+ * Verifies the blocks from "first" to "last"; up to the newest, and the head, if
+ * that is PG_INT64_MAX, and against a checkpoint, if there is one. The caller
+ * has set whose part it is for and where findings go, and all else to zeros.
+ */
+void
+rf_verify_chain(RfVerify *verify, int64 first, int64 last, Jsonb *checkpoint)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext,
+												  "ringfence audit verification",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Chain		chain = {0};
+	RfShapeName *shapes;
+	int			nshapes;
+
+	verify->outer = context;
+	verify->context = AllocSetContextCreate(context, "ringfence audit run",
+											ALLOCSET_DEFAULT_SIZES);
+	verify->snapshot = RegisterSnapshot(GetLatestSnapshot());
+	verify->digest = rf_digest_create(CurrentMemoryContext);
+	shapes = rf_seal_shapes(verify->snapshot, &nshapes);
+	verify->maker = rf_leaf_begin(verify->digest, shapes, nshapes);
+	chain.verify = verify;
+	chain.first = Max(first, 1);
+	chain.last = AllocSetContextCreate(context, "ringfence audit block",
+									   ALLOCSET_SMALL_SIZES);
+	chain.blocks = rf_seal_table("audit_blocks", AccessShareLock);
+
+	verify_keys(&chain);
+	if (verify->stating == NULL)
+		rf_drops_begin(verify, chain.blocks);
+	verify->suspects = rf_suspects_begin(verify, chain.blocks,
+										 chain.first == 1 && last == PG_INT64_MAX);
+	verify_blocks(&chain, last);
+	if (last == PG_INT64_MAX)
+		rf_verify_head(verify, chain.blocks, chain.newest, &chain.newest_hash,
+					   chain.newest_signed);
+	if (checkpoint != NULL)
+		rf_verify_checkpoint(verify, chain.blocks, checkpoint);
+	relation_close(chain.blocks, NoLock);
+	UnregisterSnapshot(verify->snapshot);
+	MemoryContextSwitchTo(old);
+	if (verify->problem != NULL)
+		verify->problem = pstrdup(verify->problem);
+	MemoryContextDelete(context);
+}
+
+/*
  * audit_verify(first, last, checkpoint, org) returns setof (block, org_id,
  * record, problem, detail)
  */
@@ -486,47 +544,14 @@ Datum
 ringfence_audit_verify(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	int64		last = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
-	MemoryContext context;
-	MemoryContext old;
 	RfVerify	verify = {0};
-	Chain		chain = {0};
-	RfShapeName *shapes;
-	int			nshapes;
 
 	InitMaterializedSRF(fcinfo, 0);
-	context = AllocSetContextCreate(CurrentMemoryContext,
-									"ringfence audit verification",
-									ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(context);
-	verify.outer = context;
-	verify.context = AllocSetContextCreate(context, "ringfence audit run",
-										   ALLOCSET_DEFAULT_SIZES);
 	verify.findings = result->setResult;
 	verify.desc = result->setDesc;
 	verify.org = PG_ARGISNULL(3) ? NULL : (RfUuid *) PG_GETARG_UUID_P(3);
-	verify.snapshot = RegisterSnapshot(GetLatestSnapshot());
-	verify.digest = rf_digest_create(CurrentMemoryContext);
-	shapes = rf_seal_shapes(verify.snapshot, &nshapes);
-	verify.maker = rf_leaf_begin(verify.digest, shapes, nshapes);
-	chain.verify = &verify;
-	chain.first = PG_ARGISNULL(0) ? 1 : Max(PG_GETARG_INT64(0), 1);
-	chain.last = AllocSetContextCreate(context, "ringfence audit block",
-									   ALLOCSET_SMALL_SIZES);
-	chain.blocks = rf_seal_table("audit_blocks", AccessShareLock);
-
-	verify_keys(&chain);
-	verify.suspects = rf_suspects_begin(&verify, chain.blocks,
-										chain.first == 1 && PG_ARGISNULL(1));
-	verify_blocks(&chain, last);
-	if (PG_ARGISNULL(1))
-		rf_verify_head(&verify, chain.blocks, chain.newest, &chain.newest_hash,
-					   chain.newest_signed);
-	if (!PG_ARGISNULL(2))
-		rf_verify_checkpoint(&verify, chain.blocks, PG_GETARG_JSONB_P(2));
-	relation_close(chain.blocks, NoLock);
-	UnregisterSnapshot(verify.snapshot);
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
+	rf_verify_chain(&verify, PG_ARGISNULL(0) ? 1 : PG_GETARG_INT64(0),
+					PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1),
+					PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2));
 	return (Datum) 0;
 }

@@ -3,13 +3,15 @@
 
     verify_audit.py PROOF [CHECKPOINT]          files of JSON, in any order
     verify_audit.py RECORD PROOF [CHECKPOINT]
+    verify_audit.py STATEMENT                   of ringfence_data.audit_drops
     verify_audit.py --vector                    prints the test vector of doc/audit.md
 
 PROOF is what audit_proof() gave, with the record in it; CHECKPOINT what
 audit_checkpoint() gave, now or at any time after the block. RECORD, if there is
 one, is taken instead of that in the proof: the columns of
 ringfence_data.audit_log, with "relation" and "columns", those of audit_relations,
-in place of relation_id. Prints what holds, and the public key that it rests on; exits
+in place of relation_id. STATEMENT is a row of ringfence_data.audit_drops with the
+"public_key" of its key. Prints what holds, and the public key that it rests on; exits
 with 1 if anything does not. Nothing but SHA-256 of the standard library is used.
 
 Three things enter a leaf as only the server has them, and make a record
@@ -195,6 +197,19 @@ def head_of(checkpoint, key_id):
     return b"rfh1" + u64(checkpoint["number"]) + bytes.fromhex(checkpoint["hash"]) + u64(checkpoint["stated_at"]) + key_id
 
 
+def stored(value):
+    """Bytes as jsonb shows bytea, or in hexadecimal alone."""
+    return bytes.fromhex(value.removeprefix("\\x"))
+
+
+def drop_of(statement):
+    return b"".join([
+        b"rfx1", u64(microseconds(statement["range_start"])), u64(microseconds(statement["range_end"])),
+        u64(statement["first_block"]), u64(statement["last_block"]), stored(statement["block_hash"]),
+        uuid.UUID(statement["event"]).bytes, u64(microseconds(statement["stated_at"])), stored(statement["key_id"]),
+        field(statement["reason"])])
+
+
 # Ed25519 (RFC 8032), slow and simple.
 P = 2**255 - 19
 L = 2**252 + 27742317777372353535851937790883648493
@@ -280,6 +295,13 @@ def check_checkpoint(checkpoint, proof):
     return good
 
 
+def check_drop(statement):
+    key = stored(statement["public_key"])
+    return check(sha256(key) == stored(statement["key_id"])
+                 and signature_holds(key, drop_of(statement), stored(statement["signature"])),
+                 "that %s to %s was dropped is signed with key %s" % (statement["range_start"], statement["range_end"], key.hex()))
+
+
 VECTOR = """{
  "org_id": "0aaaaaaa-0000-7000-8000-00000000000a", "id": "01900000-0000-7000-8000-000000000001",
  "recorded_at": "2026-01-02T03:04:05.678+00:00", "transaction_id": 3, "incarnation": 1,
@@ -307,20 +329,24 @@ def main(arguments):
         print("node       ", sha256(b"\x01", leaf, leaf).hex())
         print("org's entry", entry.hex())
         return 0
-    record = proof = checkpoint = None
+    record = proof = checkpoint = statement = None
     try:
         for name in arguments:
             with open(name, encoding="utf-8") as file:
                 value = load(file.read())
-            if "block" in value:
+            if "range_start" in value:
+                statement = value
+            elif "block" in value:
                 proof = value
             elif "stated_at" in value:
                 checkpoint = value
             else:
                 record = value
-        if proof is None and (record is not None or checkpoint is None):
+        if proof is None and (record is not None or (checkpoint is None and statement is None)):
             sys.exit(__doc__)
         good = proof is None or check_proof(record, proof)
+        if statement is not None:
+            good = check_drop(statement) and good
         if checkpoint is not None:
             good = check_checkpoint(checkpoint, proof) and good
     except (KeyError, TypeError, ValueError, RecursionError) as error:

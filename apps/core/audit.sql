@@ -124,3 +124,38 @@ COMMENT ON COLUMN ringfence_data.secret_names.pattern IS 'lower case letters and
 INSERT INTO ringfence_data.secret_names (pattern)
 VALUES ('password'), ('passwd'), ('passphrase'), ('token'), ('secret'), ('apikey'), ('authorization'),
 	('privatekey'), ('accesskey'), ('credential'), ('cookie'), ('otp'), ('cvv'), ('cvc');
+
+-- How far audit_forget_before() came.
+CREATE TABLE ringfence_data.audit_forgotten (
+	relation regclass NOT NULL,
+	org_id uuid NOT NULL,
+	since timestamptz NOT NULL,
+	reached timestamptz NOT NULL,
+	settled_at timestamptz NOT NULL,
+	seen_at timestamptz NOT NULL,
+	seen_xid bigint NOT NULL,
+	incarnation integer NOT NULL,
+	oldest timestamptz NOT NULL,
+	relation_ids integer[] NOT NULL,
+	PRIMARY KEY (relation, org_id)
+);
+COMMENT ON TABLE ringfence_data.audit_forgotten IS
+	'up to when the personal values in a table''s records have been forgotten by age, so that they are not read again; written by audit_forget_before()';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.relation IS 'the table';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.org_id IS
+	'the organization, or 00000000-0000-0000-0000-000000000000 for what belongs to none';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.since IS 'before this time nothing is left to forget';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.reached IS 'where the next call goes on, at or after since';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.settled_at IS
+	'before this time no record can come any more: all transactions that began then are over';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.seen_at IS 'the time that will be settled next';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.seen_xid IS 'as soon as all transactions before this one are over';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.incarnation IS 'the server that seen_xid counts in; audit_incarnations';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.oldest IS
+	'the first time that the log had a partition for: one for an earlier time is looked at from its beginning';
+COMMENT ON COLUMN ringfence_data.audit_forgotten.relation_ids IS
+	'the table''s rows in audit_relations that since is true of';
+SELECT ringfence.audit_close('ringfence_data.audit_forgotten');
+SELECT ringfence.create_policies('ringfence_data.audit_forgotten', 'system', '{}');
+GRANT SELECT ON ringfence_data.audit_forgotten TO ringfence_jobs;
+SELECT ringfence.register_table('ringfence_data.audit_forgotten', 'system', '{}');

@@ -109,10 +109,36 @@ COMMENT ON COLUMN ringfence_data.audit_head.stated_at IS 'when that was stated';
 COMMENT ON COLUMN ringfence_data.audit_head.key_id IS 'the key that signed it; audit_keys';
 COMMENT ON COLUMN ringfence_data.audit_head.signature IS 'Ed25519 signature of number, hash, stated_at and key_id';
 
+CREATE TABLE ringfence_data.audit_drops (
+	event uuid NOT NULL PRIMARY KEY,
+	range_start timestamptz NOT NULL,
+	range_end timestamptz NOT NULL,
+	first_block bigint NOT NULL,
+	last_block bigint NOT NULL,
+	block_hash bytea NOT NULL,
+	stated_at timestamptz NOT NULL,
+	reason text NOT NULL,
+	key_id bytea NOT NULL,
+	signature bytea NOT NULL,
+	CONSTRAINT audit_drops_range_check CHECK (range_start < range_end)
+);
+COMMENT ON TABLE ringfence_data.audit_drops IS
+	'signed statements that months of the audit log were all there, as they were sealed, and then dropped; written by audit_state_drop(); doc/audit.md gives the bytes that are signed';
+COMMENT ON COLUMN ringfence_data.audit_drops.event IS 'id of the event audit.dropped, a record of no organization';
+COMMENT ON COLUMN ringfence_data.audit_drops.range_start IS 'records from this time on';
+COMMENT ON COLUMN ringfence_data.audit_drops.range_end IS 'to before this time';
+COMMENT ON COLUMN ringfence_data.audit_drops.first_block IS 'that are in the blocks from this one; 0 if there were none';
+COMMENT ON COLUMN ringfence_data.audit_drops.last_block IS 'to this one';
+COMMENT ON COLUMN ringfence_data.audit_drops.block_hash IS 'hash of last_block, which makes it a statement of this chain; zeros if there is none';
+COMMENT ON COLUMN ringfence_data.audit_drops.stated_at IS 'when that was stated';
+COMMENT ON COLUMN ringfence_data.audit_drops.reason IS 'why they were dropped';
+COMMENT ON COLUMN ringfence_data.audit_drops.key_id IS 'the key that signed it; audit_keys';
+COMMENT ON COLUMN ringfence_data.audit_drops.signature IS 'Ed25519 signature of the statement';
+
 SELECT ringfence.audit_close(t.rel)
 FROM unnest(ARRAY[
 	'ringfence_data.audit_blocks', 'ringfence_data.audit_block_orgs', 'ringfence_data.audit_leaves',
-	'ringfence_data.audit_keys', 'ringfence_data.audit_head'
+	'ringfence_data.audit_keys', 'ringfence_data.audit_head', 'ringfence_data.audit_drops'
 ]::regclass[]) AS t (rel);
 
 -- An organization's own part in the blocks.
@@ -152,13 +178,21 @@ CREATE POLICY select_for_owner_admin ON ringfence_data.audit_head AS PERMISSIVE 
 	USING (ringfence.has_role('owner', 'admin'));
 CREATE POLICY operator_read ON ringfence_data.audit_head AS PERMISSIVE FOR SELECT TO ringfence_operator
 	USING (ringfence.installed());
-GRANT SELECT ON ringfence_data.audit_keys, ringfence_data.audit_head TO ringfence_member, ringfence_operator;
-GRANT SELECT ON ringfence_data.audit_blocks, ringfence_data.audit_keys, ringfence_data.audit_head TO ringfence_jobs;
+CREATE POLICY org_isolation ON ringfence_data.audit_drops AS RESTRICTIVE FOR ALL TO PUBLIC
+	USING (ringfence.org_id() IS NOT NULL) WITH CHECK (ringfence.org_id() IS NOT NULL);
+CREATE POLICY select_for_owner_admin ON ringfence_data.audit_drops AS PERMISSIVE FOR SELECT TO ringfence_member
+	USING (ringfence.has_role('owner', 'admin'));
+CREATE POLICY operator_read ON ringfence_data.audit_drops AS PERMISSIVE FOR SELECT TO ringfence_operator
+	USING (ringfence.installed());
+GRANT SELECT ON ringfence_data.audit_keys, ringfence_data.audit_head, ringfence_data.audit_drops
+	TO ringfence_member, ringfence_operator;
+GRANT SELECT ON ringfence_data.audit_blocks, ringfence_data.audit_keys, ringfence_data.audit_head,
+	ringfence_data.audit_drops TO ringfence_jobs;
 
 SELECT ringfence.register_table(t.rel, 'directory', '{"owner,admin": "select"}')
 FROM unnest(ARRAY[
 	'ringfence_data.audit_blocks', 'ringfence_data.audit_block_orgs', 'ringfence_data.audit_leaves',
-	'ringfence_data.audit_keys', 'ringfence_data.audit_head'
+	'ringfence_data.audit_keys', 'ringfence_data.audit_head', 'ringfence_data.audit_drops'
 ]::regclass[]) AS t (rel);
 
 -- What the organization at hand may have checked: 42501 for those who may not. An

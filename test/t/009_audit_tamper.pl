@@ -423,6 +423,67 @@ is($node->safe_psql('other', q~
 					|| int4send(2) || convert_to('ü', 'UTF8') || '#' || int4send(1) || '1' || int4send(2) || 'id' || '"' || int4send(7) || convert_to(l.key, 'UTF8') END) AS f (form))
 		|| '\xffffffff') IN a.leaves) > 0~), 2, 'in the form that is documented');
 
+# Months that were dropped with a statement, which is of one chain and on record.
+sub make_months
+{
+	my ($db) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $db");
+	$node->safe_psql($db, "
+		REVOKE TEMPORARY ON DATABASE $db FROM PUBLIC;
+		CREATE EXTENSION ringfence;
+		SELECT ringfence.install('core');
+		CREATE TABLE public.odd (id integer PRIMARY KEY);
+		SELECT ringfence.audit('public.odd');
+		INSERT INTO public.odd SELECT generate_series(1, 20);
+		SELECT ringfence.make_audit_partition('2025-01-15Z'), ringfence.make_audit_partition('2025-02-15Z');
+		SET session_replication_role = replica;
+		UPDATE ringfence_data.audit_log AS l SET recorded_at = m.moment,
+			id = overlay(l.id::text PLACING regexp_replace(lpad(to_hex((extract(epoch FROM m.moment) * 1000)::bigint), 12, '0'), '(.{8})(.{4})', '\\1-\\2') || '-7000' FROM 1 FOR 18)::uuid
+		FROM (SELECT n, timestamptz '2025-01-01Z' + n * interval '3 days' AS moment FROM generate_series(1, 19) AS n) AS m
+		WHERE l.key = m.n::text AND l.new ? 'id' AND l.operation = 'INSERT' AND l.relation_id = (SELECT r.id FROM ringfence_data.audit_relations AS r WHERE r.name = 'public.odd');
+		SET session_replication_role = origin;
+		SELECT ringfence.audit_seal()");
+	return;
+}
+my $state = sub { return "SELECT ringfence.audit_state_drop('2025-0$_[0]-01Z', '2025-0" . ($_[0] + 1) . "-01Z', 'Zürich: old')" };
+my $summary = "SELECT problem, count(*) FROM ringfence.audit_verify() GROUP BY 1 ORDER BY 1";
+# The statements of a database as a command that puts them into another.
+sub statements
+{
+	my ($db) = @_;
+	return 'SET session_replication_role = replica; ' . $node->safe_psql($db, "SELECT format('INSERT INTO ringfence_data.audit_drops SELECT * FROM jsonb_populate_record(NULL::ringfence_data.audit_drops, %L);', to_jsonb(d)) FROM ringfence_data.audit_drops AS d");
+}
+make_months('months');
+is($node->safe_psql('months', $summary), '', 'two months are there as they were sealed');
+$node->safe_psql('postgres', 'CREATE DATABASE copied TEMPLATE months');
+make_months('strange');
+$node->safe_psql($_, $state->(1)) for qw(copied strange);
+my $detach = 'ALTER TABLE ringfence_data.audit_log DETACH PARTITION ringfence_data.audit_log_202501';
+is($node->safe_psql('months', 'BEGIN; ' . statements('copied') . " $detach; $summary; ROLLBACK"), "drop_unrecorded|1\nrecord_missing|10",
+	'a statement that was made in a copy of the database is not on record here');
+is($node->safe_psql('months', 'BEGIN; ' . statements('strange') . " $detach; $summary; ROLLBACK"), "drop_altered|1\nrecord_missing|10",
+	'one of another chain with the same key is none of this');
+use_key('forged.pem');
+($rc, $out, $err) = $node->psql('months', "\\set VERBOSITY verbose\n" . $state->(1));
+like($err, qr/55000: the audit key is not one of the chain's/, 'nor can one be made with another key');
+use_key('next.pem');
+my $months_checkpoint = $node->safe_psql('months', 'SELECT ringfence.audit_checkpoint()');
+$node->safe_psql('months', $state->(1) . "; $detach; DROP TABLE ringfence_data.audit_log_202501");
+is($node->safe_psql('months', $summary), '', 'a month is dropped');
+is($node->safe_psql('months', 'SELECT ringfence.audit_seal()'), 2, 'and the chain goes on');
+is(verified('months', "checkpoint => '$months_checkpoint'"), '', 'and verifies, with an earlier checkpoint');
+is($node->safe_psql('months', "SET session_replication_role = replica; BEGIN; DELETE FROM ringfence_data.audit_log WHERE key = '15'; $summary; ROLLBACK"), 'record_missing|1',
+	'a record of the other month is missed as ever');
+SKIP:
+{
+	skip 'no python3', 2 if system('python3 --version >/dev/null 2>&1') != 0;
+	my $statement = "SELECT to_jsonb(d) || jsonb_build_object('public_key', k.public_key) FROM ringfence_data.audit_drops AS d JOIN ringfence_data.audit_keys AS k USING (key_id)";
+	append_to_file("$dir/drop.json", $node->safe_psql('months', $statement));
+	append_to_file("$dir/forged_drop.json", $node->safe_psql('months', $statement) =~ s/2025-02/2025-03/r);
+	command_ok([ 'python3', "$top/test/verify_audit.py", "$dir/drop.json" ], 'the statement is in the form that is documented');
+	command_fails([ 'python3', "$top/test/verify_audit.py", "$dir/forged_drop.json" ], 'an altered one is not');
+}
+
 # Dumped and restored in another cluster, the chain goes on.
 my $target = PostgreSQL::Test::Cluster->new('target');
 $target->init;
@@ -441,6 +502,12 @@ $target->safe_psql('app', "UPDATE public.notes SET body = 'here'");
 is($target->safe_psql('app', 'SELECT ringfence.audit_seal()'), 9, 'and the chain goes on');
 is($target->safe_psql('app', "$findings(checkpoint => '$checkpoints{5}')"), '', 'and verifies, with a checkpoint of the other cluster');
 is($target->safe_psql('app', "$findings(8, 8)"), '', 'the first block here verifies by itself');
+command_ok([ 'pg_dump', '--create', '-Fc', '-f', "$dir/months", '-d', $node->connstr('months') ], 'the database that lost a month is dumped');
+command_ok([ 'pg_restore', '--create', '--exit-on-error', '-d', $target->connstr('postgres'), "$dir/months" ], 'and restored');
+is($target->safe_psql('months', $summary), '', 'its statement holds there');
+$target->safe_psql('months', $state->(2));
+$target->safe_psql('months', 'DROP TABLE ringfence_data.audit_log_202502; SELECT ringfence.audit_seal()');
+is($target->safe_psql('months', $summary), '', 'and another is made');
 is($target->safe_psql('app', "SET session_replication_role = replica;
 	UPDATE ringfence_data.audit_log SET reason = 'x' WHERE id = '$r31';
 	SELECT block, record, problem FROM ringfence.audit_verify()"), "3|$r31|record_altered", 'an old record altered here is found');
