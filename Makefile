@@ -11,7 +11,10 @@ SHLIB_LINK = -lcrypto
 SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 	audit.sql seal.sql idempotency.sql ledger.sql ledger_books.sql ledger_seal.sql ledger_verify.sql \
 	guard.sql foreign_keys.sql geo.sql adopt.sql \
-	verify_tables.sql verify_reach.sql verify_keys.sql verify_audit.sql verify_ledger.sql require_foreign_keys.sql \
+	retention_rules.sql retention.sql retention_statement.sql holds.sql retention_run.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql \
+	org_end.sql \
+	verify_tables.sql verify_reach.sql verify_keys.sql verify_audit.sql verify_ledger.sql \
+	verify_retention.sql require_foreign_keys.sql \
 	verify_references.sql verify.sql \
 	prove.sql apps.sql)
 
@@ -19,12 +22,14 @@ SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 # makes its schemas. Each becomes ringfence-APP--VERSION.sql.
 APPS = core cleaning merchant
 APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql \
-	idempotency.sql ledger.sql ledger_access.sql ledger_api.sql access.sql members.sql
+	idempotency.sql ledger.sql ledger_access.sql ledger_api.sql access.sql members.sql \
+	retention.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql org_end.sql
 APP_cleaning = header.sql money.sql clients.sql teams.sql bookings.sql \
-	invoices.sql payments.sql leads.sql work.sql access.sql labels.sql api.sql actions.sql
+	invoices.sql payments.sql leads.sql photos.sql work.sql access.sql labels.sql api.sql actions.sql \
+	subjects.sql retention.sql
 APP_merchant = header.sql settings.sql places.sql merchants.sql drivers.sql intents.sql \
 	sessions.sql visits.sql nova.sql access.sql labels.sql api.sql nearby.sql exclusives.sql \
-	redemption.sql office.sql
+	redemption.sql office.sql claim_links.sql subjects.sql retention.sql
 
 APP_SCRIPTS = $(foreach app,$(APPS),apps/$(EXTENSION)-$(app)--$(EXTVERSION).sql)
 

@@ -25,6 +25,14 @@ GRANT EXECUTE ON FUNCTION ringfence.run_script(text) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.run_script(text) IS
 	'runs the statements of a script one by one in this transaction, as the current user';
 
+CREATE FUNCTION ringfence.installing() RETURNS boolean
+LANGUAGE c STABLE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'ringfence_installing';
+REVOKE EXECUTE ON FUNCTION ringfence.installing() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.installing() TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.installing() IS
+	'whether an app''s script is being run, which declares what is its own';
+
 CREATE FUNCTION ringfence.app_header(script text, field text) RETURNS name[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
 RETURN coalesce(

@@ -60,6 +60,35 @@ BEGIN
 		WHERE d.classid = 'pg_class'::regclass AND d.objid = e.relation
 			AND (d.objsubid = 0 OR d.address_names[3] = e.column_name);
 	END IF;
+	IF to_regclass('ringfence_data.retention_policies') IS NOT NULL THEN
+		DELETE FROM ringfence_data.retention_policies AS p
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = p.relation;
+	END IF;
+	IF to_regclass('ringfence_data.partitioned_tables') IS NOT NULL THEN
+		DELETE FROM ringfence_data.partitioned_tables AS p
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = p.relation;
+	END IF;
+	IF to_regclass('ringfence_data.subjects') IS NOT NULL THEN
+		DELETE FROM ringfence_data.subjects AS s
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objid = s.relation
+			AND (d.objsubid = 0 OR d.address_names[3] = s.column_name);
+	END IF;
+	-- An app's functions go with its schema; one that is dropped alone is missed.
+	IF to_regclass('ringfence_data.jobs') IS NOT NULL AND to_regclass('ringfence_data.subject_hooks') IS NOT NULL THEN
+		DELETE FROM ringfence_data.job_heartbeats AS h
+		USING ringfence_data.jobs AS j, pg_event_trigger_dropped_objects() AS d, pg_event_trigger_dropped_objects() AS s
+		WHERE j.job = h.job AND j.command = d.object_identity
+			AND s.object_type = 'schema' AND s.object_name = d.schema_name;
+		DELETE FROM ringfence_data.jobs AS j
+		USING pg_event_trigger_dropped_objects() AS d, pg_event_trigger_dropped_objects() AS s
+		WHERE j.command = d.object_identity AND s.object_type = 'schema' AND s.object_name = d.schema_name;
+		DELETE FROM ringfence_data.subject_hooks AS k
+		USING pg_event_trigger_dropped_objects() AS d, pg_event_trigger_dropped_objects() AS s
+		WHERE k.function = d.object_identity AND s.object_type = 'schema' AND s.object_name = d.schema_name;
+	END IF;
 	-- A table that lost a policy, unless it is gone as well.
 	PERFORM ringfence.guard_table(t.rel)
 	FROM pg_event_trigger_dropped_objects() AS d
@@ -70,7 +99,7 @@ $$;
 ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
-	'event trigger function: takes dropped tables out of ringfence_data.tables, dropped columns out of ringfence_data.columns and reference_exemptions, and notes tables that lost a policy for the check at commit';
+	'event trigger function: takes dropped tables out of ringfence_data.tables, retention_policies, partitioned_tables and subjects, dropped columns out of ringfence_data.columns, reference_exemptions and subjects, and notes tables that lost a policy for the check at commit';
 
 -- What install() needs of a superuser, while it is the database owner's to call:
 -- three fixed event triggers, and that ringfence_owner may make schemas (a right

@@ -313,7 +313,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	class pg_class := (SELECT c FROM pg_class AS c WHERE c.oid = rel);
-	schema_name name := class.relnamespace::regnamespace::name;
+	schema_name name := (SELECT n.nspname FROM pg_namespace AS n WHERE n.oid = class.relnamespace);
 	commands text;
 BEGIN
 	EXECUTE format('REVOKE ALL ON %s FROM PUBLIC, ringfence_anon, ringfence_member, ringfence_operator', rel);
@@ -353,7 +353,7 @@ BEGIN ATOMIC
 	WHERE c.conrelid = rel AND c.contype = 'p';
 END;
 REVOKE EXECUTE ON FUNCTION ringfence.primary_key_columns(regclass) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.primary_key_columns(regclass) TO ringfence_owner, pg_database_owner;
+GRANT EXECUTE ON FUNCTION ringfence.primary_key_columns(regclass) TO ringfence_owner, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.primary_key_columns(regclass) IS
 	'the columns of a table''s primary key in order, or NULL';
 

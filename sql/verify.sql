@@ -1,6 +1,7 @@
 -- verify(): what is wrong with the isolation of this database, and the SQL that
 -- rights it. The checks are in verify_tables.sql, verify_keys.sql,
--- verify_reach.sql, verify_audit.sql, verify_references.sql and verify_ledger.sql;
+-- verify_reach.sql, verify_audit.sql, verify_references.sql, verify_ledger.sql and
+-- verify_retention.sql;
 -- here are those of the database itself, and verify().
 
 -- For each major version the first release that has every fix so far of a hole
@@ -167,7 +168,17 @@ BEGIN ATOMIC
 	UNION ALL
 	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_audit_log() AS r
 	UNION ALL
-	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_ledger() AS r;
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_ledger() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_retention() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_subjects() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_jobs() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_partitions() AS r
+	UNION ALL
+	SELECT r.severity, r.code, r.object, r.message, r.fix FROM ringfence.verify_tombstones() AS r;
 END;
 ALTER FUNCTION ringfence.verify_catalogs() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.verify_catalogs() FROM PUBLIC;

@@ -28,6 +28,9 @@ BEGIN ATOMIC
 		AND NOT ringfence.is_audit_table(t.rel)
 		AND NOT ringfence.is_idempotency_table(t.rel)
 		AND NOT ringfence.is_ledger_table(t.rel)
+		AND NOT ringfence.is_retention_table(t.rel)
+		AND NOT ringfence.is_job_table(t.rel)
+		AND NOT ringfence.is_tombstone_table(t.rel)
 		AND NOT EXISTS (
 			SELECT FROM triggers AS r
 			INNER JOIN triggers AS s ON s.tgrelid = r.tgrelid AND s.tgtype = 32

@@ -51,6 +51,7 @@ BEGIN ATOMIC
 		AND c.relnamespace::regnamespace::name IN (SELECT s.schema_name FROM ringfence.guarded_schemas() AS s)
 		AND c.oid NOT IN (SELECT t.rel FROM ringfence.registered_tables() AS t)
 		AND c.oid NOT IN (SELECT p.child FROM ringfence.protected_children() AS p)
+		AND c.oid NOT IN (SELECT p.rel FROM ringfence.partitions_leaving() AS p (rel))
 	UNION ALL
 	SELECT 'warning', 'register_stale', t.rel::oid::text,
 		'ringfence_data.tables names a table that no longer exists',

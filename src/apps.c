@@ -38,6 +38,7 @@
 PG_FUNCTION_INFO_V1(ringfence_app_files);
 PG_FUNCTION_INFO_V1(ringfence_app_script);
 PG_FUNCTION_INFO_V1(ringfence_run_script);
+PG_FUNCTION_INFO_V1(ringfence_installing);
 PG_FUNCTION_INFO_V1(ringfence_has_rows);
 
 /* A name that can do nothing in a path: lower case, digits, underscores. */
@@ -191,19 +192,15 @@ ringfence_app_script(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(read_script(path)));
 }
 
-/*
- * Runs a script, one statement at a time, in the calling transaction. Throws
- * whatever a statement throws, with that statement as context.
- */
-Datum
-ringfence_run_script(PG_FUNCTION_ARGS)
+/* Scripts that are being run, one in another; set back when one ends or fails. */
+static int	running_scripts = 0;
+
+static void
+run_statements(const char *script)
 {
-	char	   *script = text_to_cstring(PG_GETARG_TEXT_PP(0));
 	List	   *statements = pg_parse_query(script);
 	ListCell   *lc;
 
-	if (SPI_connect() != SPI_OK_CONNECT)
-		elog(ERROR, "could not connect to SPI");
 	foreach(lc, statements)
 	{
 		RawStmt    *statement = lfirst_node(RawStmt, lc);
@@ -222,8 +219,38 @@ ringfence_run_script(PG_FUNCTION_ARGS)
 					 errcontext("SQL statement \"%s\"", sql)));
 		pfree(sql);
 	}
+}
+
+/*
+ * Runs a script, one statement at a time, in the calling transaction. Throws
+ * whatever a statement throws, with that statement as context.
+ */
+Datum
+ringfence_run_script(PG_FUNCTION_ARGS)
+{
+	char	   *script = text_to_cstring(PG_GETARG_TEXT_PP(0));
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	running_scripts++;
+	PG_TRY();
+	{
+		run_statements(script);
+	}
+	PG_FINALLY();
+	{
+		running_scripts--;
+	}
+	PG_END_TRY();
 	SPI_finish();
 	PG_RETURN_VOID();
+}
+
+/* installing(): is what is being run an app's script? */
+Datum
+ringfence_installing(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(running_scripts > 0);
 }
 
 /*

@@ -458,6 +458,10 @@ ringfence_audit_row(PG_FUNCTION_ARGS)
 				 errmsg("%s must be called as an AFTER trigger",
 						"ringfence.audit_row()")));
 	rel = trigger->tg_relation;
+	/* Of these the caller records one event for all rows. */
+	if (rf_retention_unrecorded(RelationGetRelid(rel),
+								TRIGGER_FIRED_BY_DELETE(trigger->tg_event)))
+		return PointerGetDatum(NULL);
 	/* A label may have been given while the statement waited for a row. */
 	AcceptInvalidationMessages();
 	plan = rf_audit_plan(rel, trigger->tg_trigger->tgnargs,

@@ -205,6 +205,15 @@ rf_heap_try_update(Relation rel, ItemPointer tid, HeapTuple tuple,
 #endif
 #endif
 
+/* Whether a stronger lock counts can be said: new in 17. */
+#ifdef LOCK_H_
+#if PG_VERSION_NUM >= 170000
+#define rf_lock_held(tag, mode) LockHeldByMe(tag, mode, false)
+#else
+#define rf_lock_held(tag, mode) LockHeldByMe(tag, mode)
+#endif
+#endif
+
 /* A minimal tuple can have bytes in front: new in 18. */
 #ifdef HTUP_DETAILS_H
 #if PG_VERSION_NUM >= 180000
@@ -257,6 +266,18 @@ rf_heap_key_test(HeapTuple tuple, TupleDesc desc, int nkeys, ScanKey keys)
 	index_beginscan(heap, index, snapshot, nkeys, 0)
 #define rf_index_beginscan_bitmap(index, snapshot, nkeys) \
 	index_beginscan_bitmap(index, snapshot, nkeys)
+#endif
+#endif
+
+/* PortalRun() is no longer told that it is the only run: new in 18. */
+#ifdef PQUERY_H
+#if PG_VERSION_NUM >= 180000
+#define rf_portal_run(portal, completion) \
+	PortalRun(portal, FETCH_ALL, true, None_Receiver, None_Receiver, completion)
+#else
+#define rf_portal_run(portal, completion) \
+	PortalRun(portal, FETCH_ALL, true, true, None_Receiver, None_Receiver, \
+			  completion)
 #endif
 #endif
 

@@ -174,6 +174,7 @@ _PG_init(void)
 	rf_signing_init();
 	rf_idempotency_init();
 	rf_ledger_init();
+	rf_retention_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
 	rf_planner_init();

@@ -256,6 +256,9 @@ extern bool rf_statement_running(void);
 /* guard.c */
 extern void rf_guard_init(void);
 
+/* partition.c */
+extern PGDLLEXPORT void rf_partition_main(Datum main_arg);
+
 /* planner.c */
 extern void rf_planner_init(void);
 
@@ -263,6 +266,10 @@ extern void rf_planner_init(void);
 struct ExplainStmt;
 extern bool rf_explains_by_running(const struct ExplainStmt *statement);
 extern void rf_request_init(void);
+
+/* retention.c */
+extern void rf_retention_init(void);
+extern bool rf_retention_unrecorded(Oid relid, bool is_delete);
 
 /* random.c */
 extern void rf_random(void *bytes, size_t len);

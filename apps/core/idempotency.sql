@@ -133,13 +133,16 @@ GRANT SELECT (org_id, user_id, key, method, path, created_at, expires_at, status
 -- have an event ignored that is still to come.
 ALTER TABLE ringfence_data.webhook_events ENABLE ROW LEVEL SECURITY;
 ALTER TABLE ringfence_data.webhook_events FORCE ROW LEVEL SECURITY;
-CREATE POLICY owner_code ON ringfence_data.webhook_events AS PERMISSIVE FOR ALL TO ringfence_owner
-	USING (ringfence.installed()) WITH CHECK (ringfence.installed());
+CREATE POLICY owner_code ON ringfence_data.webhook_events AS PERMISSIVE FOR SELECT TO ringfence_owner
+	USING (ringfence.installed());
+CREATE POLICY owner_code_insert ON ringfence_data.webhook_events AS PERMISSIVE FOR INSERT TO ringfence_owner
+	WITH CHECK (ringfence.installed());
 CREATE POLICY org_isolation ON ringfence_data.webhook_events AS RESTRICTIVE FOR ALL TO PUBLIC
 	USING (org_id = coalesce(ringfence.org_id(), '00000000-0000-0000-0000-000000000000'))
 	WITH CHECK (org_id = coalesce(ringfence.org_id(), '00000000-0000-0000-0000-000000000000'));
 REVOKE ALL ON ringfence_data.webhook_events FROM ringfence_owner;
-GRANT SELECT, INSERT ON ringfence_data.webhook_events TO ringfence_owner;
+-- What retention deletes as the table's owner, row security keeps from its code.
+GRANT SELECT, INSERT, DELETE, UPDATE (received_at) ON ringfence_data.webhook_events TO ringfence_owner;
 
 SELECT
 	ringfence.register_table('ringfence_data.idempotency_keys', 'directory', '{"owner,admin": "select"}'),

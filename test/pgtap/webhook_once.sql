@@ -5,7 +5,7 @@
 \ir include/tenants.sql
 \ir include/audit.sql
 SET client_min_messages = warning;
-SELECT plan(93);
+SELECT plan(94);
 
 CREATE TABLE public.payments (event_id text);
 CREATE FUNCTION public.receive(event_id text, payload text DEFAULT 'payload') RETURNS boolean
@@ -277,7 +277,9 @@ SELECT is((SELECT array_agg(DISTINCT e.org_id::text) FROM ringfence_data.webhook
 SELECT throws_ok(format('INSERT INTO ringfence_data.webhook_events (org_id, provider, event_id, payload_hash) VALUES (%L, ''p'', ''e'', sha256(''''))', :'org_b'),
 	'42501', 'new row violates row-level security policy "org_isolation" for table "webhook_events"', 'and adds to none');
 SELECT throws_ok(s, '42501', 'permission denied for table webhook_events', 'what was received stays: ' || split_part(s, ' ', 1))
-FROM unnest(ARRAY['UPDATE ringfence_data.webhook_events SET event_id = ''''', 'DELETE FROM ringfence_data.webhook_events', 'TRUNCATE ringfence_data.webhook_events']) AS s;
+FROM unnest(ARRAY['UPDATE ringfence_data.webhook_events SET event_id = ''''', 'TRUNCATE ringfence_data.webhook_events']) AS s;
+SELECT is_empty(s || ' RETURNING event_id', 'row security keeps it: ' || split_part(s, ' ', 1))
+FROM unnest(ARRAY['UPDATE ringfence_data.webhook_events SET received_at = now()', 'DELETE FROM ringfence_data.webhook_events']) AS s;
 RESET ROLE;
 
 -- Without core
