@@ -38,7 +38,9 @@ FROM (VALUES
 			"update": ["name", "email", "phone", "address", "source", "status", "referrer_id"]
 		}'),
 	('referral_credits', 'select', NULL, 'select',
-		NULL, 'select where client_id is client', '{}')
+		NULL, 'select where client_id is client', '{}'),
+	('photos', 'select delete', 'select delete', NULL,
+		'select delete where team_id matches cleaning.workers as worker', 'select where client_id is client', '{}')
 ) AS m (rel, office, dispatcher, finance, worker, client, columns);
 
 SELECT ringfence.protect_schema('cleaning');

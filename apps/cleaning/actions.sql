@@ -74,6 +74,23 @@ GRANT EXECUTE ON FUNCTION cleaning_v1.resolve_dispute(uuid, integer) TO ringfenc
 COMMENT ON FUNCTION cleaning_v1.resolve_dispute(uuid, integer) IS 'Settle the dispute about a booking, which is done again
 By owner, admin, dispatcher; money goes back by record_payment(). Answers with the booking. 404 not found; 403 not allowed; 409 not disputed, or of another version than given.';
 
+CREATE FUNCTION cleaning_v1.photo_begin(booking uuid, content_type text, size_bytes integer, sha256 text)
+RETURNS cleaning_v1.photos
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	photo CONSTANT uuid := cleaning.begin_photo(photo_begin.booking, photo_begin.content_type, photo_begin.size_bytes,
+		photo_begin.sha256);
+BEGIN
+	RETURN (SELECT p FROM cleaning_v1.photos AS p WHERE p.org_id = ringfence.org_id() AND p.id = photo);
+END
+$$;
+REVOKE EXECUTE ON FUNCTION cleaning_v1.photo_begin(uuid, text, integer, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning_v1.photo_begin(uuid, text, integer, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning_v1.photo_begin(uuid, text, integer, text) IS 'Begin a photo of a visit
+By owner, admin, dispatcher and the workers of the booking''s team. content_type is image/jpeg, image/png, image/webp or image/heic, size_bytes at most 10485760, sha256 64 hexadecimal digits in lower case. Answers with the photo, whose object_key says where the image is to be stored. 404 booking not found, or another team''s; 403 not allowed; 409 the booking is a draft or canceled; 400 what is no photo.';
+
 CREATE FUNCTION cleaning_v1.record_payment(invoice uuid, kind text, amount_minor bigint, currency text,
 	provider text, provider_ref text)
 RETURNS cleaning_v1.payments

@@ -59,6 +59,12 @@ SELECT c.org_id, c.id, c.lead_id, c.client_id, c.amount_minor, c.currency, c.cre
 FROM cleaning.referral_credits AS c;
 GRANT SELECT ON cleaning_v1.referral_credits TO ringfence_member;
 
+-- Without team_id, by which PostgREST would find a second way from here to bookings.
+CREATE VIEW cleaning_v1.photos WITH (security_invoker = true) AS
+SELECT p.org_id, p.id, p.booking_id, p.client_id, p.object_key, p.content_type, p.size_bytes, p.sha256, p.created_at
+FROM cleaning.photos AS p;
+GRANT SELECT, DELETE ON cleaning_v1.photos TO ringfence_member;
+
 -- Writing through cleaning_v1.bookings, which joins two tables.
 
 CREATE FUNCTION cleaning.insert_booking() RETURNS trigger
@@ -205,3 +211,5 @@ COMMENT ON VIEW cleaning_v1.leads IS 'Leads
 Read and written by owner, admin, dispatcher, deleted by owner and admin; converted by convert_lead().';
 COMMENT ON VIEW cleaning_v1.referral_credits IS 'Referral credits
 Read by owner, admin and finance, by a client the own ones; given by convert_lead().';
+COMMENT ON VIEW cleaning_v1.photos IS 'Photos of visits
+Read and deleted by owner, admin, dispatcher and by workers of the booking''s team, read by a client those of the own bookings; begun by photo_begin(). A row that is deleted has its image deleted some time later.';

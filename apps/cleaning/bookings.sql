@@ -78,6 +78,9 @@ LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+	IF ringfence.retaining() THEN
+		RETURN NEW;
+	END IF;
 	IF NEW.version IS DISTINCT FROM OLD.version THEN
 		RAISE EXCEPTION 'booking has version %, not %', OLD.version, NEW.version
 			USING ERRCODE = 'PT409', DETAIL = 'It was changed since it was read.',
@@ -117,7 +120,7 @@ END
 $$;
 REVOKE EXECUTE ON FUNCTION cleaning.guard_booking() FROM PUBLIC;
 COMMENT ON FUNCTION cleaning.guard_booking() IS
-	'trigger: status machine, optimistic version and frozen columns of bookings; PT409 where it refuses';
+	'trigger: status machine, optimistic version and frozen columns of bookings; PT409 where it refuses; not for retention and erasure';
 
 CREATE TRIGGER guard BEFORE UPDATE ON cleaning.bookings
 FOR EACH ROW EXECUTE FUNCTION cleaning.guard_booking();

@@ -19,6 +19,7 @@
 --
 --   0001 users    0003 teams     0005 worker_rates   0007 invoices   0009 leads
 --   0002 clients  0004 workers   0006 bookings       0008 payments   000a referral_credits
+--   000b photos
 --
 -- Users 1 to 6 of an organization are its owner, admin, dispatcher, finance,
 -- worker and client. The worker's party is worker 1, who is in team 1; the
@@ -34,7 +35,9 @@
 --
 -- Bookings follow each other in time through the weekdays of 2025: of an
 -- organization's bookings the first 85 % are done, disputed or canceled, then
--- come those in progress (1 %), confirmed (9 %) and drafts (5 %).
+-- come those in progress (1 %), confirmed (9 %) and drafts (5 %). Every tenth
+-- booking that is done or disputed has two photos, and every one of client 1; there are
+-- no images.
 
 \set ON_ERROR_STOP on
 \if :{?scale}
@@ -268,12 +271,20 @@ SELECT d.org_id, pg_temp.demo_id(10, d.o, n), pg_temp.demo_id(9, d.o, n), pg_tem
 FROM demo_orgs AS d CROSS JOIN generate_series(8, 24, 8) AS n
 ORDER BY d.k, n;
 
+-- Photos 2 * n and 2 * n + 1 of an organization are of booking n.
+INSERT INTO cleaning.photos (org_id, id, booking_id, client_id, team_id, content_type, size_bytes, sha256, created_at)
+SELECT b.org_id, pg_temp.demo_id(11, b.o, 2 * b.n + i), b.id, b.client_id, pg_temp.demo_id(3, b.o, b.team), 'image/jpeg',
+	400000 + b.n * 7919 % 300000, encode(sha256(convert_to(b.id || '/' || i, 'UTF8')), 'hex'), b.starts_at + b.takes
+FROM demo_bookings AS b CROSS JOIN generate_series(0, 1) AS i
+WHERE b.number % 10 = 0 OR (b.number IS NOT NULL AND b.client_id = pg_temp.demo_id(2, b.o, 1))
+ORDER BY b.o, b.n, i;
+
 SELECT count(*) AS bookings, count(DISTINCT o) AS orgs FROM demo_bookings \gset
 DROP FUNCTION pg_temp.demo_id(integer, integer, bigint);
 COMMIT;
 
 ANALYZE cleaning.clients, cleaning.teams, cleaning.workers, cleaning.worker_rates, cleaning.bookings,
 	cleaning.booking_prices, cleaning.invoice_counters, cleaning.invoices, cleaning.invoice_items, cleaning.payments,
-	cleaning.leads, cleaning.referral_credits;
+	cleaning.leads, cleaning.referral_credits, cleaning.photos;
 \echo 'cleaning:' :bookings 'bookings in' :orgs 'organizations'
 \endif

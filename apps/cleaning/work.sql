@@ -137,3 +137,34 @@ REVOKE EXECUTE ON FUNCTION cleaning.contest_booking(uuid, integer) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cleaning.contest_booking(uuid, integer) TO ringfence_member;
 COMMENT ON FUNCTION cleaning.contest_booking(uuid, integer) IS
 	'dispute_booking() with the owner''s rights, for the office and the booking''s client';
+
+CREATE FUNCTION cleaning.begin_photo(booking uuid, content_type text, size_bytes integer, sha256 text) RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	org CONSTANT uuid := ringfence.org_id();
+	photo CONSTANT uuid := ringfence.uuid7();
+	present record;
+BEGIN
+	PERFORM cleaning.may_work_on(booking);
+	SELECT b.client_id, b.team_id, b.status INTO present
+	FROM cleaning.bookings AS b
+	WHERE b.org_id = org AND b.id = booking
+	FOR KEY SHARE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'booking not found' USING ERRCODE = 'PT404';
+	END IF;
+	IF present.status IN ('draft', 'canceled') THEN
+		RAISE EXCEPTION 'a booking that is % has no photos', present.status USING ERRCODE = 'PT409';
+	END IF;
+	INSERT INTO cleaning.photos (org_id, id, booking_id, client_id, team_id, content_type, size_bytes, sha256)
+	VALUES (org, photo, booking, present.client_id, present.team_id, begin_photo.content_type, begin_photo.size_bytes,
+		begin_photo.sha256);
+	RETURN photo;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION cleaning.begin_photo(uuid, text, integer, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.begin_photo(uuid, text, integer, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning.begin_photo(uuid, text, integer, text) IS
+	'photo_begin() with the owner''s rights, for the office and the booking''s team; a booking with photos has a team, or is canceled and stays as it is';

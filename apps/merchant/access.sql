@@ -47,5 +47,6 @@ FROM unnest(ARRAY['session_transitions', 'nova_types']) AS m (rel);
 GRANT SELECT ON merchant.session_transitions, merchant.nova_types, merchant.drivers, merchant.merchants, merchant.visits
 	TO ringfence_jobs;
 GRANT SELECT, UPDATE (state, ended_at) ON merchant.exclusive_sessions TO ringfence_jobs;
+GRANT SELECT (id, status) ON ringfence_data.orgs TO ringfence_jobs;
 
 SELECT ringfence.protect_schema('merchant');

@@ -380,7 +380,7 @@ COMMENT ON COLUMN merchant_v1.analytics.active IS 'of these, under way';
 COMMENT ON COLUMN merchant_v1.analytics.completed IS 'completed by the driver';
 COMMENT ON COLUMN merchant_v1.analytics.expired IS 'expired';
 COMMENT ON COLUMN merchant_v1.analytics.canceled IS 'ended by the operator';
-COMMENT ON COLUMN merchant_v1.analytics.drivers IS 'how many drivers these were';
+COMMENT ON COLUMN merchant_v1.analytics.drivers IS 'how many drivers these were, of the sessions whose driver is not forgotten yet';
 COMMENT ON COLUMN merchant_v1.analytics.visits IS 'codes given to drivers';
 COMMENT ON COLUMN merchant_v1.analytics.redeemed IS 'of these, redeemed';
 COMMENT ON COLUMN merchant_v1.analytics.nova_given IS 'rewards, driver_earn';

@@ -19,7 +19,8 @@
 -- here has a balance.
 --
 -- Where a driver was stands in intents alone, which merchants don't read; what
--- proves a visit, in visit_codes, which nobody but the driver reads.
+-- proves a visit, in visit_codes, which nobody but the driver reads. Both go after
+-- some time, and who was where is forgotten: see retention.sql.
 --
 -- Locks are taken in this order, several rows of one table in key order:
 -- redemption_attempts, drivers, settings, merchants, perks, exclusive_sessions,

@@ -221,6 +221,7 @@ BEGIN
 	UNION ALL
 	SELECT a.org_id, 'party_missing', a.code, 'the account''s party is not there'
 	FROM ringfence_data.ledger_accounts AS a
+	INNER JOIN ringfence_data.orgs AS o ON o.id = a.org_id AND o.status <> 'deleted'
 	WHERE a.asset = 'NOVA' AND a.party_id IS NOT NULL
 		AND NOT EXISTS (
 			SELECT FROM merchant.drivers AS r
@@ -234,7 +235,7 @@ BEGIN
 	LEFT JOIN ringfence_data.ledger_transfers AS t ON t.org_id = s.org_id AND t.id = s.id
 	WHERE s.reward_nova > 0
 		AND (t.state = 'pending' AND t.kind = 'driver_earn' AND t.amount = s.reward_nova
-			AND t.metadata ->> 'driver' = s.driver_id::text
+			AND (s.driver_id IS NULL OR t.metadata ->> 'driver' = s.driver_id::text)
 			AND t.metadata ->> 'merchant' = s.merchant_id::text) IS NOT TRUE
 	UNION ALL
 	SELECT v.org_id, 'visit_unpaid', v.id::text, 'the visit is redeemed, and its reward or price was not posted'
@@ -255,4 +256,4 @@ $$;
 REVOKE EXECUTE ON FUNCTION merchant.nova_verify() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION merchant.nova_verify() TO ringfence_jobs;
 COMMENT ON FUNCTION merchant.nova_verify() IS
-	'where the ledger and the app disagree, of all organizations: type_broken (a Nova transfer that breaks the rule of its type), wallet_missing, party_missing, hold_broken, visit_unpaid; no row where all is well; for a job, as ringfence_jobs or a superuser: 42501 for who does not see every row';
+	'where the ledger and the app disagree, of all organizations that are not deleted, and but for drivers that are forgotten: type_broken (a Nova transfer that breaks the rule of its type), wallet_missing, party_missing, hold_broken, visit_unpaid; no row where all is well; for a job, as ringfence_jobs or a superuser: 42501 for who does not see every row';

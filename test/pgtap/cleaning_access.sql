@@ -1,7 +1,7 @@
 -- The access matrix of the cleaning app, tried in raw SQL on the tables: what
 -- each role reads and writes, and what it does not, own organization or other.
 BEGIN;
-SELECT plan(81);
+SELECT plan(82);
 
 \ir include/act_as.sql
 
@@ -10,7 +10,7 @@ CREATE FUNCTION pg_temp.seen() RETURNS TABLE (rel text, rows bigint)
 LANGUAGE plpgsql AS $$
 BEGIN
 	FOREACH rel IN ARRAY ARRAY['clients', 'teams', 'workers', 'worker_rates', 'bookings', 'booking_prices', 'invoices',
-		'invoice_items', 'payments', 'leads', 'referral_credits'] LOOP
+		'invoice_items', 'payments', 'leads', 'referral_credits', 'photos'] LOOP
 		EXECUTE format('SELECT count(*) FROM cleaning.%I', rel) INTO rows;
 		RETURN NEXT;
 	END LOOP;
@@ -33,10 +33,18 @@ SELECT d.rel, d.rows
 		UNION ALL SELECT 'payments', count(*) FROM cleaning.payments WHERE org_id = '0d9f6c1e-0000-7000-8000-00000000000a'
 		UNION ALL SELECT 'leads', 24
 		UNION ALL SELECT 'referral_credits', 3
+		UNION ALL SELECT 'photos', count(*) FROM cleaning.photos WHERE org_id = '0d9f6c1e-0000-7000-8000-00000000000a'
 	) AS d (rel, rows);
-GRANT SELECT ON own_rows TO ringfence_member;
+-- Photos of bookings of the worker's team, and of the client's.
+CREATE TEMPORARY TABLE own_photos AS
+SELECT count(*) FILTER (WHERE b.team_id = '0d9f6c1e-0003-7000-8000-0000a0000001') AS worker,
+		count(*) FILTER (WHERE b.client_id = '0d9f6c1e-0002-7000-8000-0000a0000001') AS client
+	FROM cleaning.photos AS p
+		JOIN cleaning.bookings AS b ON b.org_id = p.org_id AND b.id = p.booking_id;
+GRANT SELECT ON own_rows, own_photos TO ringfence_member;
 
-SELECT is((SELECT count(*) FROM own_rows WHERE rows > 0), 11::bigint, 'Alder Clean has rows in every table');
+SELECT is((SELECT count(*) FROM own_rows WHERE rows > 0), 12::bigint, 'Alder Clean has rows in every table');
+SELECT is((SELECT worker > 0 AND client > 0 AND worker < p.rows FROM own_photos, own_rows AS p WHERE p.rel = 'photos'), true, 'photos are of several teams and clients');
 
 -- Reading.
 
@@ -53,18 +61,19 @@ SELECT results_eq('SELECT rel, rows FROM pg_temp.seen() ORDER BY 1', $$
 $$, 'a dispatcher reads no worker rates, payments or credits');
 SELECT pg_temp.act_as('finance');
 SELECT results_eq('SELECT rel, rows FROM pg_temp.seen() ORDER BY 1', $$
-	SELECT rel, CASE WHEN rel = 'leads' THEN 0 ELSE rows END FROM own_rows ORDER BY 1
-$$, 'finance reads no leads');
+	SELECT rel, CASE WHEN rel IN ('leads', 'photos') THEN 0 ELSE rows END FROM own_rows ORDER BY 1
+$$, 'finance reads no leads and photos');
 SELECT pg_temp.act_as('worker');
 SELECT results_eq('SELECT rel, rows FROM pg_temp.seen() ORDER BY 1', $$
-	SELECT rel, CASE rel WHEN 'teams' THEN 4 WHEN 'workers' THEN 1 WHEN 'bookings' THEN 83 ELSE 0 END::bigint
+	SELECT rel, CASE rel WHEN 'teams' THEN 4 WHEN 'workers' THEN 1 WHEN 'bookings' THEN 83
+			WHEN 'photos' THEN (SELECT worker FROM own_photos) ELSE 0 END::bigint
 		FROM own_rows ORDER BY 1
-$$, 'a worker reads the teams, the own record and the bookings of the own team: no price, rate or invoice');
+$$, 'a worker reads the teams, the own record and the bookings and photos of the own team: no price, rate or invoice');
 SELECT pg_temp.act_as('client');
 SELECT results_eq('SELECT rel, rows FROM pg_temp.seen() ORDER BY 1', $$
 	VALUES ('booking_prices', 8::bigint), ('bookings', 8), ('clients', 1), ('invoice_items', 6), ('invoices', 6), ('leads', 0),
-		('payments', 6), ('referral_credits', 0), ('teams', 0), ('worker_rates', 0), ('workers', 0)
-$$, 'a client reads the own record, bookings, prices, invoices and payments');
+		('payments', 6), ('photos', (SELECT client FROM own_photos)), ('referral_credits', 0), ('teams', 0), ('worker_rates', 0), ('workers', 0)
+$$, 'a client reads the own record, bookings, prices, photos, invoices and payments');
 
 SELECT pg_temp.act_as('worker');
 SELECT is((SELECT array_agg(DISTINCT team_id) FROM cleaning.bookings),

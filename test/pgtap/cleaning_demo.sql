@@ -2,7 +2,7 @@
 -- run leaves it alone.
 \ir ../../apps/cleaning/demo.sql
 BEGIN;
-SELECT plan(10);
+SELECT plan(11);
 
 SELECT is((SELECT count(*) FROM cleaning.bookings), 999::bigint, 'loaded twice, there are 999 bookings');
 SELECT results_eq('SELECT id::text, name, settings ->> $$currency$$ FROM ringfence_data.orgs ORDER BY id', $$VALUES
@@ -28,6 +28,7 @@ SELECT is((SELECT count(DISTINCT (org_id, status)) FROM cleaning.bookings), 18::
 SELECT is((SELECT count(DISTINCT (org_id, status)) FROM cleaning.invoices), 12::bigint, 'and invoices in all four');
 SELECT is((SELECT count(DISTINCT (org_id, kind)) FROM cleaning.payments), 9::bigint, 'and payments of all three kinds');
 SELECT is((SELECT count(DISTINCT (org_id, status)) FROM cleaning.leads), 12::bigint, 'and leads in all four');
+SELECT results_eq('SELECT count(DISTINCT org_id), count(*) = 2 * count(DISTINCT (org_id, booking_id)) FROM cleaning.photos', 'VALUES (3::bigint, true)', 'and photos, two of a booking');
 
 SELECT * FROM finish();
 ROLLBACK;

@@ -9,8 +9,9 @@
 --
 -- Row n of a table is 0e000000-TTTT-7000-8000-OOOOOOOOOOnn, O the letter, TTTT one of
 -- 0001 zones, 0002 merchants, 0003 perks, 0004 drivers, 0005 intents,
--- 0006 exclusive_sessions, 0007 visits, 0009 users. With history, Dana has an
--- active session at Asada, and Dee a completed one with a visit.
+-- 0006 exclusive_sessions, 0007 visits, 0008 claim_links, 0009 users. With history,
+-- Dana has an active session at Asada, Dee a completed one with a visit, and Coffee a
+-- link to claim place 4.
 CREATE FUNCTION pg_temp.m_id(kind text, o text, n integer) RETURNS uuid
 LANGUAGE sql IMMUTABLE
 RETURN ('0e000000-' || lpad(kind, 4, '0') || '-7000-8000-' || repeat(o, 10) || lpad(n::text, 2, '0'))::uuid;
@@ -66,6 +67,8 @@ BEGIN
 	INSERT INTO merchant.visit_codes (org_id, visit_id, driver_id, code)
 	VALUES (org, pg_temp.m_id('7', o, 3), pg_temp.m_id('4', o, 3), 'TST-ASADA-00000000000' || upper(o));
 	INSERT INTO merchant.redemption_attempts (org_id, merchant_id, failures) VALUES (org, pg_temp.m_id('2', o, 1), 1);
+	INSERT INTO merchant.claim_links (org_id, id, place_id, merchant_id, email, token_hash)
+	VALUES (org, pg_temp.m_id('8', o, 1), 'pl:4', pg_temp.m_id('2', o, 3), 'coffee@' || o || '.example', sha256(convert_to(o, 'UTF8')));
 END
 $$;
 
