@@ -2,8 +2,9 @@
 # Builds ringfence, makes a private PostgreSQL cluster in demo/cluster with
 # three cleaning companies and two operators of chargers in it, and shows the same
 # requests made by different people, one that is sent three times, what is on record
-# of them, how a forgery of that is found, and a driver's reward from the first tap
-# to the books. With PostgREST on PATH, or named by POSTGREST, they
+# of them, how a forgery of that is found, a driver's reward from the first tap
+# to the books, how long things are kept, and what remains of people who want to be
+# forgotten. With PostgREST on PATH, or named by POSTGREST, they
 # go over HTTP; else, or with POSTGREST empty, psql sends the statements that
 # PostgREST would send. SCALE=N loads about N thousand bookings. Run it as often
 # as you like; demo/stop.sh ends it.
@@ -87,6 +88,7 @@ if [ -n "$postgrest" ]; then
 fi
 . demo/requests.sh
 . demo/merchant_requests.sh
+. demo/erasure_requests.sh
 
 echo
 bold "What protects all this, looked over: SELECT * FROM ringfence.verify()"
