@@ -133,18 +133,28 @@ BEGIN
 		RAISE EXCEPTION 'no organization is entered'
 			USING ERRCODE = 'insufficient_privilege', HINT = 'Call ringfence.enter_org(), which records the reason.';
 	END IF;
+	IF set_org_status.status NOT IN ('active', 'suspended', 'closed') THEN
+		RAISE EXCEPTION 'invalid status "%" of an organization', set_org_status.status
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'It is active, suspended or closed.';
+	END IF;
+	-- Its row's lock comes first, as in delete_org().
 	UPDATE ringfence_data.orgs AS o
 	SET status = set_org_status.status
-	WHERE o.id = ringfence.org_id();
-EXCEPTION WHEN check_violation THEN
-	RAISE EXCEPTION 'invalid status "%" of an organization', set_org_status.status
-		USING ERRCODE = 'invalid_parameter_value', HINT = 'It is active, suspended or closed.';
+	WHERE o.id = ringfence.org_id() AND o.status <> 'deleted';
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'the organization is deleted' USING ERRCODE = 'PT409';
+	ELSIF EXISTS (
+		SELECT FROM ringfence_data.org_deletions AS d WHERE d.org_id = ringfence.org_id() AND d.cancelled_at IS NULL
+	) THEN
+		RAISE EXCEPTION 'the deletion of the organization is ordered'
+			USING ERRCODE = 'PT409', HINT = 'ringfence.cancel_org_deletion() takes that back, unless it has begun.';
+	END IF;
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) TO ringfence_operator, ringfence_jobs;
 COMMENT ON FUNCTION ringfence_v1.set_org_status(text) IS
-	'makes the entered organization active, suspended or closed, from its members'' next transaction on; for operators and jobs; 42501 if none is entered, 22023';
+	'makes the entered organization active, suspended or closed, from its members'' next transaction on; for operators and jobs; 42501 if none is entered, 22023, PT409 if it is deleted or its deletion is ordered';
 
 CREATE FUNCTION ringfence_v1.invite(email text, roles text[], party jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER

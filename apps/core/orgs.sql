@@ -11,7 +11,7 @@ CREATE TABLE ringfence_data.orgs (
 	created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	CONSTRAINT orgs_name_key UNIQUE (name),
 	CONSTRAINT orgs_name_check CHECK (name = btrim(name) AND length(name) BETWEEN 1 AND 200),
-	CONSTRAINT orgs_status_check CHECK (status IN ('active', 'suspended', 'closed')),
+	CONSTRAINT orgs_status_check CHECK (status IN ('active', 'suspended', 'closed', 'deleted')),
 	CONSTRAINT orgs_settings_check CHECK (jsonb_typeof(settings) = 'object')
 );
 COMMENT ON TABLE ringfence_data.orgs IS 'organizations: the tenants';
@@ -19,7 +19,7 @@ COMMENT ON COLUMN ringfence_data.orgs.id IS 'identifies the organization; org_id
 COMMENT ON COLUMN ringfence_data.orgs.name IS 'unique name, 1 to 200 characters';
 COMMENT ON COLUMN ringfence_data.orgs.region IS 'where its data is to be kept, in the operator''s own terms';
 COMMENT ON COLUMN ringfence_data.orgs.status IS
-	'active, suspended or closed; members of one that is not active are refused (PT403)';
+	'active, suspended, closed, or deleted: then nothing is left of it but what outlives it; members of one that is not active are refused (PT403)';
 COMMENT ON COLUMN ringfence_data.orgs.settings IS 'settings of the organization, a JSON object';
 COMMENT ON COLUMN ringfence_data.orgs.created_at IS 'when it was made';
 
