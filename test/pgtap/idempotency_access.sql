@@ -247,12 +247,12 @@ FROM unnest(ARRAY[
 	'SELECT ringfence.keep_idempotency_keys(''CALL'', ''public.add_key(uuid,uuid,text,interval)'', ''0.5 s'')'
 ]) AS s;
 RESET ROLE;
-SELECT is(settings(), 'CALL public.add_key(pg_catalog.uuid,pg_catalog.uuid,pg_catalog.text,interval) 00:00:00.5, PATCH /rpc/päy, POST /payments, POST /payments 720:00:00, POST /rpc/switch_org 24:00:00 without answers',
+SELECT is(settings(), 'CALL public.add_key(pg_catalog.uuid,pg_catalog.uuid,pg_catalog.text,interval) 00:00:00.5, PATCH /rpc/päy, POST /payments, POST /payments 720:00:00, POST /rpc/invite_claim 24:00:00 without answers, POST /rpc/switch_org 24:00:00 without answers',
 	'each is there once, a month as 30 days');
 SELECT results_eq($$
 	SELECT l.operation COLLATE "default", r.name COLLATE "default", l.key COLLATE "default"
 		FROM ringfence_data.audit_log AS l JOIN ringfence_data.audit_relations AS r ON r.id = l.relation_id
-		WHERE r.name LIKE 'ringfence\_data.idempotency%' AND l.key NOT LIKE '%/rpc/grant_nova%' ORDER BY l.id
+		WHERE r.name LIKE 'ringfence\_data.idempotency%' AND l.key NOT LIKE '%/rpc/grant\_nova%' AND l.key NOT LIKE '%/rpc/invite\_claim%' ORDER BY l.id
 $$, $$VALUES ('INSERT', 'ringfence_data.idempotency_required', '["POST", "/payments"]'), ('INSERT', 'ringfence_data.idempotency_required', '["PATCH", "/rpc/päy"]'),
 	('INSERT', 'ringfence_data.idempotency_retention', '["POST", "/payments"]'), ('UPDATE', 'ringfence_data.idempotency_retention', '["POST", "/payments"]'),
 	('INSERT', 'ringfence_data.idempotency_retention', '["CALL", "public.add_key(pg_catalog.uuid,pg_catalog.uuid,pg_catalog.text,interval)"]')$$,
@@ -263,7 +263,7 @@ DROP FUNCTION public.add_key(uuid, uuid, text, interval);
 SELECT ringfence.require_idempotency_key('POST', '/payments', false), ringfence.require_idempotency_key('POST', '/payments', false),
 	ringfence.keep_idempotency_keys('POST', '/payments', NULL), ringfence.keep_idempotency_keys('POST', '/none', NULL),
 	ringfence.keep_idempotency_keys('CALL', 'public.add_key(pg_catalog.uuid,pg_catalog.uuid,pg_catalog.text,interval)', NULL) \g /dev/null
-SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/switch_org 24:00:00 without answers', 'and taken back, for a function that is gone as well');
+SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/invite_claim 24:00:00 without answers, POST /rpc/switch_org 24:00:00 without answers', 'and taken back, for a function that is gone as well');
 SELECT throws_ok(format('SELECT ringfence.%s(%L, %L, %L)', f.name, i.method, i.path, f.argument), '22023', i.message, f.name || ': ' || replace(i.message, E'\n', ' '))
 FROM (VALUES ('require_idempotency_key', 'true'), ('keep_idempotency_keys', '1 day')) AS f (name, argument),
 	(VALUES
@@ -279,14 +279,14 @@ FROM (VALUES ('require_idempotency_key', 'true'), ('keep_idempotency_keys', '1 d
 		('POST', '/' || repeat('x', 1000), 'invalid path "/' || repeat('x', 1000) || '"')
 	) AS i (method, path, message);
 SELECT ringfence.keep_idempotency_keys('POST', '/rpc/switch_org', '1 hour') \g /dev/null
-SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/switch_org 01:00:00 without answers', 'who says another time says nothing of answers');
+SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/invite_claim 24:00:00 without answers, POST /rpc/switch_org 01:00:00 without answers', 'who says another time says nothing of answers');
 SELECT throws_ok('SELECT ringfence.keep_idempotency_keys(''POST'', ''/rpc/switch_org'', NULL' || a || ')', '22023', 'how long keys are kept must be given where their answers are not', 'nor is that forgotten by the way: NULL' || a)
 FROM unnest(ARRAY['', ', NULL', ', false']) AS a;
 SELECT throws_ok('SELECT ringfence.keep_idempotency_keys(''POST'', ''/rpc/other'', NULL, false)', '22023', NULL, 'elsewhere neither');
 SELECT ringfence.keep_idempotency_keys('POST', '/rpc/other', '1 hour', false), ringfence.keep_idempotency_keys('POST', '/rpc/switch_org', NULL, true) \g /dev/null
-SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/other 01:00:00 without answers', 'it is said and taken back by name');
+SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/invite_claim 24:00:00 without answers, POST /rpc/other 01:00:00 without answers', 'it is said and taken back by name');
 SELECT ringfence.keep_idempotency_keys('POST', '/rpc/other', '1 hour', true) \g /dev/null
-SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/other 01:00:00', 'either way');
+SELECT is(settings(), 'PATCH /rpc/päy, POST /rpc/invite_claim 24:00:00 without answers, POST /rpc/other 01:00:00', 'either way');
 SELECT throws_ok('SELECT ringfence.require_idempotency_key(''POST'', ''/x'', NULL)', '22023', 'whether a key is required must be given', 'yes or no');
 SELECT throws_ok('SELECT ringfence.require_idempotency_key(''CALL'', ''public.keys()'')', '22023', 'invalid method "CALL"', 'idempotent() has a key always');
 SELECT throws_ok(format('SELECT ringfence.keep_idempotency_keys(''POST'', ''/x'', %L)', i), '22023', 'keys cannot be kept for ' || i, 'no time: ' || i)
