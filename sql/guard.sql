@@ -87,7 +87,8 @@ BEGIN
 		WHERE j.command = d.object_identity AND s.object_type = 'schema' AND s.object_name = d.schema_name;
 		DELETE FROM ringfence_data.subject_hooks AS k
 		USING pg_event_trigger_dropped_objects() AS d, pg_event_trigger_dropped_objects() AS s
-		WHERE k.function = d.object_identity AND s.object_type = 'schema' AND s.object_name = d.schema_name;
+		WHERE split_part(k.function, '(', 1) = format('%I.%I', d.address_names[1], d.address_names[2])
+			AND d.object_type = 'function' AND s.object_type = 'schema' AND s.object_name = d.schema_name;
 	END IF;
 	-- A table that lost a policy, unless it is gone as well.
 	PERFORM ringfence.guard_table(t.rel)

@@ -395,7 +395,7 @@ AS $$
 	SELECT CASE
 		WHEN rel <> 'ringfence_data.audit_log'::regclass THEN ringfence.hold_condition(rel, org)
 		WHEN bool_or(h.org_id = ringfence.holding_org(NULL)) THEN 'false'
-		ELSE coalesce(format('t.org_id <> ALL (%L::uuid[])', array_agg(DISTINCT h.org_id) FILTER (WHERE h.org_id IS NOT NULL)), 'true')
+		ELSE coalesce('t.org_id <> ALL (' || quote_literal(array_agg(DISTINCT h.org_id)) || '::uuid[])', 'true')
 	END
 	FROM ringfence_data.legal_holds AS h
 	WHERE h.released_at IS NULL AND (h.until IS NULL OR h.until > ringfence.retention_now())

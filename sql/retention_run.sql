@@ -39,14 +39,16 @@ COMMENT ON FUNCTION ringfence.is_retention_table(regclass) IS
 CREATE FUNCTION ringfence.average_row_bytes(rel regclass) RETURNS double precision
 LANGUAGE sql STABLE PARALLEL SAFE STRICT
 BEGIN ATOMIC
-	SELECT coalesce(sum(pg_table_size(c.oid)) / nullif(sum(greatest(c.reltuples, 0)), 0), 0)
+	SELECT coalesce(sum(c.relpages + coalesce(t.relpages, 0)) * current_setting('block_size')::bigint
+		/ nullif(sum(greatest(c.reltuples, 0)), 0), 0)
 	FROM ringfence.with_children(rel) AS w
-	INNER JOIN pg_catalog.pg_class AS c ON c.oid = w.child AND c.relkind = 'r';
+	INNER JOIN pg_catalog.pg_class AS c ON c.oid = w.child AND c.relkind = 'r'
+	LEFT JOIN pg_catalog.pg_class AS t ON t.oid = c.reltoastrelid;
 END;
 REVOKE EXECUTE ON FUNCTION ringfence.average_row_bytes(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.average_row_bytes(regclass) TO ringfence_owner, ringfence_jobs;
 COMMENT ON FUNCTION ringfence.average_row_bytes(regclass) IS
-	'bytes of a table, TOAST included, by the number of rows that it had when it was last analyzed; 0 if that isn''t known';
+	'bytes of a table, TOAST included, by the number of rows, both as they were when it was last analyzed or vacuumed; 0 if that isn''t known; takes no lock';
 
 -- Which policies a run carries out, and in what order: children before parents, and
 -- after one that ran out of time those from where it stopped on, then the others.
@@ -488,7 +490,9 @@ BEGIN
 	resumes := coalesce((stopped ->> 'relation')::oid = (work ->> 'relation')::oid AND stopped ->> 'step' = work ->> 'step', false);
 	-- What is wrong with one table doesn't keep the others.
 	BEGIN
-		due_orgs := ringfence.due_orgs(work, org);
+		IF work ->> 'action' <> 'drop_partition' THEN
+			due_orgs := ringfence.due_orgs(work, org);
+		END IF;
 	EXCEPTION WHEN OTHERS THEN
 		PERFORM ringfence.record_batch(run, work, 0, clock_timestamp(), format('%s: %s', SQLSTATE, SQLERRM));
 	END;
@@ -620,7 +624,9 @@ AS $$
 		(a.answer ->> 'rows')::bigint, (a.answer ->> 'oldest')::timestamptz,
 		CASE WHEN isfinite((a.answer ->> 'oldest')::timestamptz) THEN ringfence.retention_now() - (a.answer ->> 'oldest')::timestamptz END,
 		(a.answer ->> 'held')::bigint, (a.answer ->> 'referenced')::bigint
-	FROM ringfence.retention_order(rel, NULL) AS w (work)
+	FROM (
+		SELECT p.work FROM ringfence.retention_order(rel, NULL) AS p (work) WHERE p.work ->> 'action' <> 'drop_partition'
+	) AS w
 	CROSS JOIN LATERAL unnest(ringfence.due_orgs(w.work, org)) AS g (org_id)
 	CROSS JOIN LATERAL (
 		SELECT ringfence.retention_cutoff(

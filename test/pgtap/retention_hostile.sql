@@ -37,7 +37,7 @@ AS $$
 	SELECT coalesce(array_agg(p.oid::regprocedure::text ORDER BY p.oid::regprocedure::text COLLATE "C"), '{}')
 	FROM pg_proc AS p
 	WHERE p.pronamespace = 'ringfence'::regnamespace AND has_function_privilege(who, p.oid, 'EXECUTE')
-		AND p.proname ~ 'retain|retention|place_hold|release_hold|holds$|held|hold_|holding|purge$|rule|filter|due|batch|job|replication_lag|lock_waiters|unreferenced|reference_depth|check_value|column_(type|is_set)|has_org_column|average|has_personal|require_core|after_failure|policy_document'
+		AND p.proname ~ '^run_|retain|retention|place_hold|release_hold|holds$|held|hold_|holding|purge$|rule|filter|due|batch|job|replication_lag|lock_waiters|unreferenced|reference_depth|check_value|column_(type|is_set)|has_org_column|average|has_personal|require_core|after_failure|policy_document'
 		AND p.proname !~ 'is_job_table|is_retention_table|job_status|register_job'
 $$;
 SELECT is(callable('ringfence_anon'), '{}', 'nobody who is nobody calls anything of it');

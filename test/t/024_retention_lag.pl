@@ -91,6 +91,8 @@ $standby->safe_psql('postgres', 'SELECT pg_wal_replay_resume()');
 is(ask($run, ''), '', 'and then does all');
 finish($run);
 $primary->safe_psql('app', 'SELECT public.fill(), public.fill()');
+# Who reads rows first writes hints, and clears away what was deleted.
+$primary->safe_psql('app', 'VACUUM public.item');
 $primary->wait_for_catchup($standby, 'replay', $primary->lsn('flush'));
 # What the run writes itself is too much by and by.
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
