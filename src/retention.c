@@ -62,6 +62,7 @@ PG_FUNCTION_INFO_V1(ringfence_lock_waiters);
 /* Settings; owned by guc.c. */
 static char *clock_setting = NULL;
 static int	batch_ms = 50;
+static char *region = NULL;
 static double rest_factor = 9.0;
 static int	max_lag = 65536;
 static int	max_waiters = 5;
@@ -572,6 +573,11 @@ ringfence_lock_waiters(PG_FUNCTION_ARGS)
 void
 rf_retention_init(void)
 {
+	DefineCustomStringVariable("ringfence.region",
+							   "The region whose organizations this database keeps.",
+							   "Organizations of other regions are refused; empty takes any.",
+							   &region, "", PGC_SUSET, 0,
+							   NULL, NULL, NULL);
 	DefineCustomIntVariable("ringfence.retention_batch_ms",
 							"How long a batch of retention is meant to take.",
 							"Batches grow and shrink to meet it.",

@@ -17,11 +17,37 @@ CREATE TABLE ringfence_data.orgs (
 COMMENT ON TABLE ringfence_data.orgs IS 'organizations: the tenants';
 COMMENT ON COLUMN ringfence_data.orgs.id IS 'identifies the organization; org_id everywhere else';
 COMMENT ON COLUMN ringfence_data.orgs.name IS 'unique name, 1 to 200 characters';
-COMMENT ON COLUMN ringfence_data.orgs.region IS 'where its data is to be kept, in the operator''s own terms';
+COMMENT ON COLUMN ringfence_data.orgs.region IS
+	'where its data is to be kept, in the operator''s own terms: that of ringfence.region, where that is set';
 COMMENT ON COLUMN ringfence_data.orgs.status IS
 	'active, suspended, closed, or deleted: then nothing is left of it but what outlives it; members of one that is not active are refused (PT403)';
 COMMENT ON COLUMN ringfence_data.orgs.settings IS 'settings of the organization, a JSON object';
 COMMENT ON COLUMN ringfence_data.orgs.created_at IS 'when it was made';
+
+-- All that an organization has is in its organization's database, so that it is
+-- enough to look at the organization.
+CREATE FUNCTION ringfence_data.keep_region() RETURNS trigger
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	here CONSTANT text := nullif(current_setting('ringfence.region', true), '');
+BEGIN
+	IF NEW.region IS NULL AND TG_OP = 'INSERT' THEN
+		NEW.region := here;
+	ELSIF here <> coalesce(NEW.region, '') THEN
+		RAISE EXCEPTION 'an organization of region "%" cannot be kept here', coalesce(NEW.region, '')
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = format('This database is of region "%s".', here);
+	END IF;
+	RETURN NEW;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.keep_region() FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.keep_region() IS
+	'trigger: an organization is of the region in ringfence.region, which a new one gets by itself; any, where that is not set; 22023';
+
+CREATE TRIGGER keep_region BEFORE INSERT OR UPDATE OF region ON ringfence_data.orgs
+FOR EACH ROW EXECUTE FUNCTION ringfence_data.keep_region();
 
 -- A user's id is random, not time-ordered: whoever invites an address sees the
 -- id, and its time would tell whether the address was known before.

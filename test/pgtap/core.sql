@@ -11,7 +11,7 @@ SELECT ringfence.add_jwt_key('core');
 CREATE FUNCTION public.claims_of(usr uuid, org uuid DEFAULT NULL) RETURNS text LANGUAGE sql
 AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('sub', usr, 'org_id', org))::text $$;
 ALTER TABLE ringfence_data.users ADD COLUMN password_hash text;
-SELECT plan(56);
+SELECT plan(61);
 
 -- What a member sees
 SET SESSION AUTHORIZATION regress_web;
@@ -132,5 +132,19 @@ SELECT results_eq(
 	format('SELECT u.email, m.roles FROM ringfence_data.memberships AS m JOIN ringfence_data.users AS u ON u.id = m.user_id WHERE m.org_id = %L', :'org_c'),
 	$$VALUES ('owner@c.test', '{owner}'::text[])$$, 'a new organization has its first owner');
 SELECT is((SELECT count(*) FROM ringfence_data.orgs WHERE name = 'Mine'), 0::bigint, 'and a refused one left nothing');
+
+-- Where a database keeps organizations of one region.
+SET ringfence.region = 'eu';
+INSERT INTO ringfence_data.orgs (name) VALUES ('Regional A');
+SELECT is((SELECT o.region FROM ringfence_data.orgs AS o WHERE o.name = 'Regional A'), 'eu', 'a new organization is of the database''s region');
+SELECT throws_ok($$INSERT INTO ringfence_data.orgs (name, region) VALUES ('Regional B', 'us')$$, '22023',
+	'an organization of region "us" cannot be kept here', 'one of another is refused');
+SELECT throws_ok($$UPDATE ringfence_data.orgs SET region = 'us' WHERE name = 'Regional A'$$, '22023',
+	'an organization of region "us" cannot be kept here', 'and does not become one');
+RESET ringfence.region;
+SELECT lives_ok($$UPDATE ringfence_data.orgs SET region = 'us' WHERE name = 'Regional A'$$, 'without the setting any will do');
+SET ROLE ringfence_owner;
+SELECT throws_ok('SET ringfence.region = ''us''', '42501', 'permission denied to set parameter "ringfence.region"', 'which superusers set');
+RESET ROLE;
 
 SELECT * FROM finish();
