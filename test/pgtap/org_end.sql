@@ -404,6 +404,8 @@ DELETE FROM public.watchers;
 SELECT clock('61 minutes') \g /dev/null
 SELECT call('CALL ringfence.delete_orgs()') \g /dev/null
 SELECT is(how(:'watched'), 'done', 'once it is gone the deletion goes on');
+DROP OWNED BY regress_watcher;
+DROP ROLE regress_watcher;
 
 SELECT dblink_disconnect(c) FROM unnest(dblink_get_connections()) AS c \g /dev/null
 SELECT * FROM finish();

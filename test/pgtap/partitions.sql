@@ -86,6 +86,8 @@ SELECT throws_ok(format('SELECT ringfence.partition_by(%s::regclass, ''day'', 40
 SELECT throws_ok(format('SELECT ringfence.partition_by(%s::regclass, NULL)', :audit_log), '42501', 'must be owner of table ringfence_data.audit_log', 'or of the audit log');
 RESET SESSION AUTHORIZATION;
 ALTER DATABASE :DBNAME OWNER TO :owner;
+DROP OWNED BY regress_partition_dba;
+DROP ROLE regress_partition_dba;
 SELECT results_eq($$SELECT p.every COLLATE "default" FROM ringfence_data.partitioned_tables AS p WHERE p.relation IN ('app.pings'::regclass, 'ringfence_data.audit_log'::regclass)$$,
 	ARRAY['month', 'month'], 'all is as it was');
 SELECT throws_ok($$SET ROLE ringfence_jobs; SELECT ringfence.partition_by('app.pings'::regclass, 'month')$$, '42501', 'permission denied for schema app', 'jobs don''t get at tables');
