@@ -263,6 +263,8 @@ SELECT is(ringfence.unregister_job('mine'), true, 'and takes them away');
 RESET SESSION AUTHORIZATION;
 DROP SCHEMA dba CASCADE;
 ALTER DATABASE :DBNAME OWNER TO :owner;
+DROP OWNED BY regress_job_dba;
+DROP ROLE regress_job_dba;
 SELECT is((SELECT s.command FROM ringfence.job_status() AS s WHERE s.job = 'audit_seal'), 'ringfence.audit_seal_if_keyed()', 'the log is sealed as ever');
 SELECT lives_ok($$SELECT ringfence.register_job('audit_seal', 'ringfence.audit_seal_if_keyed()', '1 minute', '* * * * *', '15 minutes', false, 'seals the audit log')$$,
 	'a superuser may change it');
