@@ -3,9 +3,9 @@
 # due, of a table of twice as many, leave while BENCH_CLIENTS clients (4) send
 # BENCH_RATE transactions a second (400) that write to and read the same table; by
 # run_retention(), by one DELETE, and by a loop of batches that commit. Then a
-# partition of as many rows is dropped under the same traffic. The server is durable,
-# and vacuums by itself. Prints a table in Markdown; doc/benchmarks.md says how to read
-# it.
+# partition of as many rows is dropped under the same traffic, and a plain table, which
+# shows what of that is the file system's. The server is durable, and vacuums by itself.
+# Prints a table in Markdown; doc/benchmarks.md says how to read it.
 : "${BENCH_ROUNDS:=3}" "${BENCH_MS:=20000}"
 # shellcheck source=test/bench/lib.sh
 . "$(dirname "$0")/lib.sh"
@@ -193,11 +193,32 @@ for ((i = 0; i < rounds; i++)); do
 	[ "$left" = 0 ] || die "the partition is still there"
 done
 
+# What the file system takes by itself: a table of as many rows, and of no interest to
+# the traffic, is dropped.
+drop_plain() {
+	run_psql -c 'DROP TABLE bench.copy'
+}
+for ((i = 0; i < rounds; i++)); do
+	due plain && run_psql -o /dev/null <<-'SQL' || exit 1
+		CREATE TABLE bench.copy (LIKE bench.plain INCLUDING INDEXES);
+		INSERT INTO bench.copy SELECT * FROM bench.plain WHERE created_at < now() - interval '90 days';
+		DELETE FROM bench.plain WHERE created_at < now() - interval '90 days';
+		VACUUM ANALYZE bench.plain;
+		CHECKPOINT;
+	SQL
+	result=$(under_traffic plain 8 drop_plain) || exit 1
+	read -r a b c d <<<"$result"
+	p95[drop_plain]+="$a "
+	slowest[drop_plain]+="$b "
+	tps[drop_plain]+="$c "
+	took[drop_plain]+="$d "
+done
+
 # row NAME TITLE IDLE: a line of the table; medians, and rows a second.
 row() {
 	local name=$1 title=$2 idle=$3 rows_per_second=
 	read -ra all <<<"${took[$name]}"
-	[ "$name" = "$idle" ] || [ "$name" = drop ] || rows_per_second=$(awk -v r="$rows" -v t="$(median "${all[@]}")" 'BEGIN { printf "%d", r / t }')
+	[ "$name" = "$idle" ] || [[ "$name" == drop* ]] || rows_per_second=$(awk -v r="$rows" -v t="$(median "${all[@]}")" 'BEGIN { printf "%d", r / t }')
 	read -ra p <<<"${p95[$name]}"
 	read -ra s <<<"${slowest[$name]}"
 	read -ra t <<<"${tps[$name]}"
@@ -216,3 +237,4 @@ row idle_plain 'idle, plain table' idle_plain
 row delete 'one DELETE' idle_plain
 row naive 'batches of 10,000 in a loop' idle_plain
 row drop 'a partition dropped' idle_protected
+row drop_plain 'DROP TABLE of a plain one' idle_plain
