@@ -16,8 +16,30 @@ export PGHOST=$socket PGPORT=54329 PGUSER=postgres
 export RINGFENCE_TEMPLATE=ringfence_template
 running=
 
+# pgTAP files go to as many clusters as there are processors, this one among them:
+# roles are a cluster's, and two files that change them in transactions could
+# deadlock.
+shards=1
+if [[ " $* " =~ \ (pgtap|memory|coverage)\  ]]; then
+	shards=$(nproc)
+	shards=$((shards > 4 ? 4 : shards))
+fi
+
+# each_shard COMMAND...: runs it for one after the other, with data and PGPORT set.
+each_shard() {
+	local shard port=$PGPORT data
+	for ((shard = 0; shard < shards; shard++)); do
+		data=$work/data${shard#0}
+		PGPORT=$((port + shard)) "$@" || return
+	done
+}
+
+stop_shard() {
+	stop_cluster "$data" "${1:-fast}"
+}
+
 finish() {
-	[ -z "$running" ] || stop_cluster "$data" immediate
+	[ -z "$running" ] || each_shard stop_shard immediate
 	[[ $socket == "$work"/* ]] || rm -rf "$socket"
 }
 trap finish EXIT
@@ -80,14 +102,24 @@ instrumented() {
 
 # restart_with INSTALLATION LOG
 restart_with() {
-	stop_cluster "$data" && running= &&
-		PATH="$work/$1$original_bindir:$PATH" start_cluster "$data" "$log/$2.log" && running=1
+	each_shard stop_shard && running= &&
+		PATH="$work/$1$original_bindir:$PATH" each_shard start_shard "$2" && running=1
+}
+
+# The log of the first is NAME.log, that of another NAME1.log.
+start_shard() {
+	start_cluster "$data" "$log/$1${data#"$work/data"}.log"
+}
+
+make_shard() {
+	make_cluster "$data" "$socket" "$PGPORT" 'fsync = off' 'full_page_writes = off' 'synchronous_commit = off' \
+		'shared_buffers = 64MB' 'max_wal_size = 1GB' 'autovacuum_naptime = 1h' &&
+		start_shard server
 }
 
 server() {
-	make_cluster "$data" "$socket" "$PGPORT" 'fsync = off' 'full_page_writes = off' 'synchronous_commit = off' \
-		'shared_buffers = 64MB' 'max_wal_size = 1GB' 'autovacuum_naptime = 1h' &&
-		start_cluster "$data" "$log/server.log" && running=1
+	running=1
+	each_shard make_shard
 }
 
 # The login role of requests. The isolation tests make and drop their own.
@@ -101,6 +133,10 @@ web_role() {
 
 # The database that tests are cloned from.
 template() {
+	each_shard make_template
+}
+
+make_template() {
 	createdb "$RINGFENCE_TEMPLATE" &&
 		PGDATABASE=$RINGFENCE_TEMPLATE install_apps "$src" 1 &&
 		web_role &&
@@ -117,12 +153,17 @@ clone() {
 	createdb -T "$RINGFENCE_TEMPLATE" "$1"
 }
 
-# One at a time: roles are the cluster's, and two files that change them in
-# transactions could deadlock.
+# One at a time in each cluster; what a file says is shown when it is done.
 run_pgtap() {
 	local name=$1
 	shift
-	pg_prove --psql-bin "$src/test/lib/psql-clone" "$@" 2>&1 | tee "$log/$name.log"
+	{
+		printf '%s\n' "$@" | xargs -P "$shards" --process-slot-var=SHARD -n 1 bash -c '
+			said=$(PGPORT=$((PGPORT + SHARD)) pg_prove --psql-bin "$0" "$1" 2>&1) &&
+				said=$(grep -vE "^(All tests successful|Files=|Result: )" <<<"$said")
+			printf "%s\n" "$said"' "$src/test/lib/psql-clone"
+		echo "Result: $# files"
+	} 2>&1 | tee "$log/$name.log"
 	count_prove "$name" "$@"
 }
 
@@ -238,7 +279,7 @@ part_memory() {
 	fi
 	run_pgtap memory test/pgtap/*.sql
 	restart_with installation server
-	grep -E -A 30 'runtime error:|ERROR: [A-Za-z]*Sanitizer' "$log/memory-server.log" >"$log/memory-reports.log"
+	grep -h -E -A 30 'runtime error:|ERROR: [A-Za-z]*Sanitizer' "$log"/memory-server*.log >"$log/memory-reports.log"
 	if [ -s "$log/memory-reports.log" ]; then
 		head -n 100 "$log/memory-reports.log"
 		count fail "memory: the sanitizers report"
@@ -252,7 +293,7 @@ part_coverage() {
 	restart_with coverage-installation server || return
 	run_pgtap coverage test/pgtap/*.sql
 	PG_CONFIG=$work/coverage-installation$original_bindir/pg_config make -C "$work/coverage-src" installcheck
-	stop_cluster "$data" && running=
+	each_shard stop_shard && running=
 	lcov --quiet --capture --no-external --directory "$work/coverage-src/src" \
 		--base-directory "$work/coverage-src" --output-file "$work/coverage.info" 2>"$log/lcov.log" &&
 		genhtml --quiet --output-directory "$work/coverage" "$work/coverage.info" &&
