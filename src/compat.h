@@ -225,6 +225,30 @@ rf_heap_try_update(Relation rel, ItemPointer tid, HeapTuple tuple,
 #endif
 #endif
 
+/*
+ * Where an aggregate's final function returns its result, that is taken as it is,
+ * in whatever context: new in 16. Before, it was copied unless it was in the
+ * context that the node's results are made in. That one is emptied for each group,
+ * before the group's first row, so that it does for the whole of a query with one
+ * group; with several, some of which go on when others end, it doesn't.
+ */
+#ifdef EXECNODES_H
+static inline MemoryContext
+rf_aggregate_result_context(FunctionCallInfo fcinfo, MemoryContext otherwise)
+{
+#if PG_VERSION_NUM < 160000
+	AggState   *aggregate = (AggState *) fcinfo->context;
+	Agg		   *plan = castNode(Agg, aggregate->ss.ps.plan);
+
+	if (plan->aggstrategy == AGG_PLAIN && plan->groupingSets == NIL)
+		return aggregate->ss.ps.ps_ExprContext->ecxt_per_tuple_memory;
+#else
+	(void) fcinfo;
+#endif
+	return otherwise;
+}
+#endif
+
 /* HeapKeyTest() is a function: new in 16. */
 #ifdef VALID_H
 static inline bool

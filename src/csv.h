@@ -8,7 +8,7 @@
 #include "access/htup.h"
 #include "access/tupdesc.h"
 
-#define RF_CSV_NULL_BYTES 64	/* of the text that stands for NULL, with its NUL */
+#define RF_CSV_NULL_BYTES 64	/* of the text for NULL, with its NUL */
 
 typedef enum RfCsvQuote
 {
@@ -25,7 +25,7 @@ typedef struct RfCsvOptions
 	bool		guard;			/* against formulas */
 	bool		crlf;			/* else lines end in LF */
 	RfCsvQuote	quote;
-	int			null_len;
+	Size		null_len;
 	char		null_text[RF_CSV_NULL_BYTES];
 } RfCsvOptions;
 
