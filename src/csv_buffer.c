@@ -8,12 +8,15 @@
  */
 #include "postgres.h"
 
+#include <sys/mman.h>
+
 #include "utils/memutils.h"
 
 #include "compat.h"
 #include "csv.h"
 
 #define INITIAL_BYTES 1024
+#define HUGE_PAGE (2 * 1024 * 1024)
 
 /* An empty buffer in a memory context, whose reset frees it. */
 void
@@ -24,6 +27,22 @@ rf_csv_buffer_init(RfCsvBuffer *buffer, const char *format,
 	buffer->size = INITIAL_BYTES;
 	buffer->data = MemoryContextAlloc(context, buffer->size);
 	buffer->len = VARHDRSZ;
+}
+
+/*
+ * Touching a page for the first time costs more than filling it, so that fewer and
+ * larger ones are asked for. That they aren't granted is no harm.
+ */
+static void
+ask_for_huge_pages(RfCsvBuffer *buffer)
+{
+#ifdef MADV_HUGEPAGE
+	uintptr_t	first = TYPEALIGN(HUGE_PAGE, buffer->data);
+	uintptr_t	end = TYPEALIGN_DOWN(HUGE_PAGE, buffer->data + buffer->size);
+
+	if (end > first)
+		(void) madvise((void *) first, end - first, MADV_HUGEPAGE);
+#endif
 }
 
 /* Empties it; its memory stays. */
@@ -55,6 +74,7 @@ rf_csv_buffer_grow(RfCsvBuffer *buffer, Size more)
 	size = Min(size, RF_CSV_LIMIT);
 	buffer->data = repalloc_huge(buffer->data, size);
 	buffer->size = size;
+	ask_for_huge_pages(buffer);
 }
 
 void

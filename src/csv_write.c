@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "fmgr.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
@@ -31,6 +30,7 @@
 #include "compat.h"
 #include "csv.h"
 #include "csv_scan.h"
+#include "csv_time.h"
 
 /* More than the longest number, date or key takes, with quotes. */
 #define SHORT_CELL (MAXDATELEN + 8)
@@ -71,6 +71,7 @@ struct RfCsvWriter
 	MemoryContext row_context;
 	bool		row_used;		/* there is something in it */
 	const bool *formula_starts;
+	RfCsvZone	zone;
 	TupleDesc	desc;
 	int			ncolumns;
 	CsvColumn	columns[FLEXIBLE_ARRAY_MEMBER];
@@ -354,43 +355,6 @@ put_bytea(RfCsvWriter *writer, Datum value, RfCsvBuffer *buffer)
 }
 
 static int
-write_date(DateADT date, char *to)
-{
-	struct pg_tm tm = {0};
-
-	if (DATE_NOT_FINITE(date))
-		EncodeSpecialDate(date, to);
-	else
-	{
-		j2date(date + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon,
-			   &tm.tm_mday);
-		EncodeDateOnly(&tm, USE_ISO_DATES, to);
-	}
-	return strlen(to);
-}
-
-/* With the session's time zone, or without one. */
-static int
-write_timestamp(Timestamp timestamp, bool zoned, char *to)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-	int			zone = 0;
-	const char *name = NULL;
-
-	if (TIMESTAMP_NOT_FINITE(timestamp))
-		EncodeSpecialTimestamp(timestamp, to);
-	else if (timestamp2tm(timestamp, zoned ? &zone : NULL, &tm, &fsec,
-						  zoned ? &name : NULL, NULL) == 0)
-		EncodeDateTime(&tm, fsec, zoned, zone, name, USE_ISO_DATES, to);
-	else
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	return strlen(to);
-}
-
-static int
 write_uuid(Datum value, char *to)
 {
 	static const char digits[] = "0123456789abcdef";
@@ -409,7 +373,7 @@ write_uuid(Datum value, char *to)
 
 /* A cell of a type that fits in SHORT_CELL bytes; says how many it took. */
 static inline int
-write_short(CellKind kind, Datum value, char *to)
+write_short(RfCsvWriter *writer, CellKind kind, Datum value, char *to)
 {
 	switch (kind)
 	{
@@ -427,11 +391,11 @@ write_short(CellKind kind, Datum value, char *to)
 		case CELL_FLOAT8:
 			return double_to_shortest_decimal_buf(DatumGetFloat8(value), to);
 		case CELL_DATE:
-			return write_date(DatumGetDateADT(value), to);
+			return rf_csv_date(DatumGetDateADT(value), to);
 		case CELL_TIMESTAMP:
-			return write_timestamp(DatumGetTimestamp(value), false, to);
+			return rf_csv_timestamp(DatumGetTimestamp(value), NULL, to);
 		case CELL_TIMESTAMPTZ:
-			return write_timestamp(DatumGetTimestampTz(value), true, to);
+			return rf_csv_timestamp(DatumGetTimestampTz(value), &writer->zone, to);
 		case CELL_UUID:
 			return write_uuid(value, to);
 		default:
@@ -473,7 +437,7 @@ put_cell(RfCsvWriter *writer, CsvColumn *column, Datum value,
 			/* FALLTHROUGH */
 		default:
 			rf_csv_buffer_room(buffer, SHORT_CELL);
-			buffer->len += write_short(column->kind, value,
+			buffer->len += write_short(writer, column->kind, value,
 									   buffer->data + buffer->len);
 			break;
 	}

@@ -1,0 +1,5 @@
+BEGIN;
+SELECT plan(1);
+SELECT pass('x');
+SELECT * FROM finish();
+ROLLBACK;
