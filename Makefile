@@ -10,7 +10,7 @@ SHLIB_LINK = -lcrypto
 # Install order: a file may use only what stands before it.
 SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 	audit.sql seal.sql idempotency.sql ledger.sql ledger_books.sql ledger_seal.sql ledger_verify.sql \
-	guard.sql foreign_keys.sql geo.sql adopt.sql \
+	guard.sql foreign_keys.sql geo.sql adopt.sql csv_read.sql \
 	retention_rules.sql retention.sql retention_statement.sql holds.sql retention_run.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql \
 	org_end.sql csv.sql \
 	verify_tables.sql verify_reach.sql verify_keys.sql verify_audit.sql verify_ledger.sql \
@@ -26,7 +26,7 @@ APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql \
 	retention.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql org_end.sql formats.sql
 APP_cleaning = header.sql money.sql clients.sql teams.sql bookings.sql \
 	invoices.sql payments.sql leads.sql photos.sql work.sql access.sql labels.sql api.sql actions.sql \
-	subjects.sql retention.sql
+	subjects.sql imports.sql retention.sql
 APP_merchant = header.sql settings.sql places.sql merchants.sql drivers.sql intents.sql \
 	sessions.sql visits.sql nova.sql access.sql labels.sql api.sql nearby.sql exclusives.sql \
 	redemption.sql office.sql claim_links.sql subjects.sql retention.sql

@@ -1,111 +1,55 @@
 /*
- * csv_scan.h: copies a cell while looking for what has it quoted, 16 or 8 bytes
- * at a time. Nothing is read or written outside of its bytes.
+ * csv_scan.h: takes CSV text apart; see csv_scan.c.
+ *
+ * Included after postgres.h or postgres_fe.h.
  */
 #ifndef RINGFENCE_CSV_SCAN_H
 #define RINGFENCE_CSV_SCAN_H
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+/* As many cells as a table can have columns. */
+#define RF_CSV_MAX_CELLS 1600
 
-#define CSV_EVERY(byte) (UINT64CONST(0x0101010101010101) * (unsigned char) (byte))
-
-/* The top bit of a byte is set if the byte is zero, and of none if none is. */
-#define CSV_HAS_ZERO(word) \
-	(((word) - UINT64CONST(0x0101010101010101)) & ~(word) & \
-	 UINT64CONST(0x8080808080808080))
-
-/* Not zero if a byte of the word is a quote, CR, LF or the delimiter. */
-static inline uint64
-csv_special(uint64 word, uint64 delimiters)
+typedef enum RfCsvFlaw
 {
-	uint64		quote = word ^ CSV_EVERY('"');
-	uint64		cr = word ^ CSV_EVERY('\r');
-	uint64		lf = word ^ CSV_EVERY('\n');
-	uint64		delimiter = word ^ delimiters;
+	RF_CSV_SOUND,
+	RF_CSV_STRAY_QUOTE,			/* in a cell that doesn't begin with one */
+	RF_CSV_AFTER_QUOTE,			/* something after the closing quote */
+	RF_CSV_NOT_CLOSED,
+	RF_CSV_TOO_MANY_CELLS,
+} RfCsvFlaw;
 
-	return CSV_HAS_ZERO(quote) | CSV_HAS_ZERO(cr) | CSV_HAS_ZERO(lf) |
-		CSV_HAS_ZERO(delimiter);
-}
-
-static inline uint64
-csv_copy_8(char *to, const char *from, uint64 delimiters)
+typedef enum RfCsvStep
 {
-	uint64		word;
+	RF_CSV_CELL,				/* more cells of the record follow */
+	RF_CSV_LAST,				/* the record's last cell */
+	RF_CSV_END,					/* no cell: the text is over */
+	RF_CSV_FAILED,				/* no cell: see the flaw */
+} RfCsvStep;
 
-	memcpy(&word, from, 8);
-	memcpy(to, &word, 8);
-	return csv_special(word, delimiters);
-}
-
-static inline uint64
-csv_copy_4(char *to, const char *from, uint64 delimiters)
+/* A cell where it lies in the text, without the quotes around it. */
+typedef struct RfCsvCell
 {
-	uint32		half;
+	const char *data;
+	size_t		len;
+	bool		quoted;
+	bool		doubled;		/* there are doubled quotes in it */
+} RfCsvCell;
 
-	memcpy(&half, from, 4);
-	memcpy(to, &half, 4);
-	return csv_special(half, delimiters);
-}
-
-#ifdef __SSE2__
-static inline int
-csv_copy_16(char *to, const char *from, __m128i delimiters)
+typedef struct RfCsvScan
 {
-	__m128i		bytes = _mm_loadu_si128((const __m128i *) from);
-	__m128i		found;
+	const char *next;
+	const char *end;
+	char		delimiter;
+	bool		in_record;		/* a delimiter came last */
+	int			next_line;		/* the line that "next" is on, from 1 */
+	int			line;			/* where the record of the last cell begins */
+	int			cell;			/* which cell of its record it is, from 1 */
+	RfCsvFlaw	flaw;
+} RfCsvScan;
 
-	_mm_storeu_si128((__m128i *) to, bytes);
-	found = _mm_or_si128(_mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('"')),
-									  _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\r'))),
-						 _mm_or_si128(_mm_cmpeq_epi8(bytes, _mm_set1_epi8('\n')),
-									  _mm_cmpeq_epi8(bytes, delimiters)));
-	return _mm_movemask_epi8(found);
-}
-#endif
-
-/*
- * Copies the bytes; false as soon as one has the cell quoted, and then what was
- * written doesn't count. The last word overlaps the one before it, so that no
- * rest is left to go through byte by byte.
- */
-static inline bool
-csv_copy_plain(char *to, const char *from, Size len, char delimiter)
-{
-	uint64		delimiters = CSV_EVERY(delimiter);
-	Size		i = 0;
-
-	if (len < 4)
-	{
-		for (; i < len; i++)
-		{
-			char		c = from[i];
-
-			if (c == '"' || c == '\r' || c == '\n' || c == delimiter)
-				return false;
-			to[i] = c;
-		}
-		return true;
-	}
-	if (len < 8)
-		return (csv_copy_4(to, from, delimiters) |
-				csv_copy_4(to + len - 4, from + len - 4, delimiters)) == 0;
-#ifdef __SSE2__
-	if (len >= 16)
-	{
-		__m128i		wide = _mm_set1_epi8(delimiter);
-
-		for (; i + 16 <= len; i += 16)
-			if (csv_copy_16(to + i, from + i, wide))
-				return false;
-		return csv_copy_16(to + len - 16, from + len - 16, wide) == 0;
-	}
-#endif
-	for (; i + 8 <= len; i += 8)
-		if (csv_copy_8(to + i, from + i, delimiters))
-			return false;
-	return csv_copy_8(to + len - 8, from + len - 8, delimiters) == 0;
-}
+extern void rf_csv_scan_begin(RfCsvScan *scan, const char *data, size_t len,
+							  char delimiter);
+extern RfCsvStep rf_csv_scan_next(RfCsvScan *scan, RfCsvCell *cell);
+extern size_t rf_csv_cell_copy(const RfCsvCell *cell, char *out);
 
 #endif							/* RINGFENCE_CSV_SCAN_H */
