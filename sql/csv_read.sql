@@ -1,4 +1,4 @@
--- CSV text as rows (src/csv_read.c, src/csv_scan.c).
+-- CSV text as rows (src/csv_read.c, src/csv_split.c).
 
 CREATE FUNCTION ringfence.csv_rows(
 	csv text,
@@ -10,7 +10,7 @@ REVOKE EXECUTE ON FUNCTION ringfence.csv_rows(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.csv_rows(text, text)
 	TO ringfence_owner, ringfence_member, ringfence_operator, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.csv_rows(text, text) IS
-	'the records of CSV text (RFC 4180) in order, the header too: the line of the text that each begins on, from 1, and its cells, NULL for an empty cell without quotes; lines without a byte are passed over; the delimiter is a comma, semicolon, tab or vertical bar; 22P04 with the line for what is no CSV, 22023 for another delimiter';
+	'the records of CSV text (RFC 4180) in order, the header too: the line of the text that each begins on, from 1, and its cells, NULL for an empty cell without quotes; lines without a byte are passed over; the delimiter is one character of ASCII that is no letter, digit, quote or line end; 22P04 with the line for what is no CSV, 22023 for another delimiter';
 
 CREATE FUNCTION ringfence.csv_table(
 	csv text,

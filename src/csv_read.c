@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -19,9 +21,8 @@
 #include "utils/tuplestore.h"
 
 #include "compat.h"
-#include "csv_scan.h"
+#include "csv_split.h"
 
-#define DELIMITERS ",;\t|"
 #define MAX_NAME_SHOWN 64
 
 PG_FUNCTION_INFO_V1(ringfence_csv_rows);
@@ -67,12 +68,12 @@ flaw_detail(RfCsvFlaw flaw)
 }
 
 static void
-malformed(const RfCsvScan *scan)
+malformed(const RfCsvSplit *split)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_BAD_COPY_FILE_FORMAT),
-			 errmsg("malformed CSV on line %d", scan->line),
-			 errdetail(flaw_detail(scan->flaw), scan->cell)));
+			 errmsg("malformed CSV on line %d", split->line),
+			 errdetail(flaw_detail(split->flaw), split->cell)));
 }
 
 static Datum
@@ -86,7 +87,7 @@ cell_text(const RfCsvCell *cell)
 
 /* The next record, or false after the last one; 22P04 for what is none. */
 static bool
-read_record(RfCsvScan *scan, CsvRecord *record)
+read_record(RfCsvSplit *split, CsvRecord *record)
 {
 	RfCsvCell	cell;
 	RfCsvStep	step;
@@ -95,31 +96,35 @@ read_record(RfCsvScan *scan, CsvRecord *record)
 	CHECK_FOR_INTERRUPTS();
 	do
 	{
-		step = rf_csv_scan_next(scan, &cell);
+		step = rf_csv_split_next(split, &cell);
 		if (step == RF_CSV_FAILED)
-			malformed(scan);
+			malformed(split);
 		if (step == RF_CSV_END)
 			return false;
 		record->nulls[n] = cell.len == 0 && !cell.quoted;
 		record->cells[n] = record->nulls[n] ? (Datum) 0 : cell_text(&cell);
 		n++;
 	} while (step == RF_CSV_CELL);
-	record->line = scan->line;
+	record->line = split->line;
 	record->ncells = n;
 	return true;
 }
 
+/* Throws 22023 for a delimiter that can't be told from what is in cells. */
 static void
-begin_text(RfCsvScan *scan, text *csv, text *delimiter)
+begin_text(RfCsvSplit *split, text *csv, text *delimiter)
 {
-	if (VARSIZE_ANY_EXHDR(delimiter) != 1 ||
-		strchr(DELIMITERS, *VARDATA_ANY(delimiter)) == NULL)
+	unsigned char c = '\0';
+
+	if (VARSIZE_ANY_EXHDR(delimiter) == 1)
+		c = *VARDATA_ANY(delimiter);
+	if (c == '\0' || c == '"' || c == '\r' || c == '\n' || isalnum(c) ||
+		IS_HIGHBIT_SET(c))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("unknown delimiter of CSV"),
-				 errdetail("It is a comma, a semicolon, a tab or a vertical bar.")));
-	rf_csv_scan_begin(scan, VARDATA_ANY(csv), VARSIZE_ANY_EXHDR(csv),
-					  *VARDATA_ANY(delimiter));
+				 errmsg("invalid delimiter of a CSV"),
+				 errdetail("It is one character of ASCII that is no letter, digit, quote or line end.")));
+	rf_csv_split_begin(split, VARDATA_ANY(csv), VARSIZE_ANY_EXHDR(csv), c);
 }
 
 /* A row of the result: the record's line, and these cells. */
@@ -145,18 +150,18 @@ ringfence_csv_rows(PG_FUNCTION_ARGS)
 {
 	text	   *csv = PG_GETARG_TEXT_PP(0);
 	CsvRecord  *record = palloc(sizeof(CsvRecord));
-	RfCsvScan	scan;
+	RfCsvSplit	split;
 	ReturnSetInfo *result;
 	MemoryContext context;
 	MemoryContext caller;
 
-	begin_text(&scan, csv, PG_GETARG_TEXT_PP(1));
+	begin_text(&split, csv, PG_GETARG_TEXT_PP(1));
 	InitMaterializedSRF(fcinfo, 0);
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
 	context = AllocSetContextCreate(CurrentMemoryContext, "ringfence CSV record",
 									ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	while (read_record(&scan, record))
+	while (read_record(&split, record))
 	{
 		put_row(result, record->line, record->cells, record->nulls,
 				record->ncells);
@@ -353,16 +358,16 @@ ringfence_csv_table(PG_FUNCTION_ARGS)
 	bool		ragged = PG_GETARG_BOOL(5);
 	CsvRecord  *record = palloc(sizeof(CsvRecord));
 	CsvColumns *columns = palloc(sizeof(CsvColumns));
-	RfCsvScan	scan;
+	RfCsvSplit	split;
 	ReturnSetInfo *result;
 	MemoryContext context;
 	MemoryContext caller;
 
 	read_columns(PG_GETARG_ARRAYTYPE_P(1), PG_GETARG_ARRAYTYPE_P(2), columns);
-	begin_text(&scan, csv, PG_GETARG_TEXT_PP(3));
+	begin_text(&split, csv, PG_GETARG_TEXT_PP(3));
 	InitMaterializedSRF(fcinfo, 0);
 	result = (ReturnSetInfo *) fcinfo->resultinfo;
-	if (!read_record(&scan, record))
+	if (!read_record(&split, record))
 		ereport(ERROR,
 				(errcode(ERRCODE_BAD_COPY_FILE_FORMAT),
 				 errmsg("the CSV has no header"),
@@ -372,7 +377,7 @@ ringfence_csv_table(PG_FUNCTION_ARGS)
 	context = AllocSetContextCreate(CurrentMemoryContext, "ringfence CSV record",
 									ALLOCSET_DEFAULT_SIZES);
 	caller = MemoryContextSwitchTo(context);
-	for (int32 n = 0; read_record(&scan, record); n++)
+	for (int32 n = 0; read_record(&split, record); n++)
 	{
 		if (n >= max_rows)
 			ereport(ERROR,

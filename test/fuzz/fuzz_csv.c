@@ -4,7 +4,7 @@
  */
 #include "postgres_fe.h"
 
-#include "csv_scan.h"
+#include "csv_split.h"
 #include "memory.h"
 
 extern int	LLVMFuzzerTestOneInput(const uint8 *data, size_t size);
@@ -54,7 +54,7 @@ copy_cell(const RfCsvCell *cell, size_t *len)
 static void
 check_any(const char *data, size_t size, char delimiter)
 {
-	RfCsvScan	scan;
+	RfCsvSplit	split;
 	RfCsvCell	cell;
 	RfCsvStep	step;
 	RfCsvStep	last = RF_CSV_LAST;
@@ -62,20 +62,20 @@ check_any(const char *data, size_t size, char delimiter)
 	int			line = 0;
 	int			number = 0;
 
-	rf_csv_scan_begin(&scan, data, size, delimiter);
-	while ((step = rf_csv_scan_next(&scan, &cell)) == RF_CSV_CELL ||
+	rf_csv_split_begin(&split, data, size, delimiter);
+	while ((step = rf_csv_split_next(&split, &cell)) == RF_CSV_CELL ||
 		   step == RF_CSV_LAST)
 	{
 		size_t		len;
 		char	   *copy = copy_cell(&cell, &len);
 
 		require(cell.data >= reached && cell.data + cell.len <= data + size);
-		require(scan.next >= cell.data + cell.len && scan.next <= data + size);
+		require(split.next >= cell.data + cell.len && split.next <= data + size);
 		reached = cell.data + cell.len;
 		number = last == RF_CSV_CELL ? number + 1 : 1;
-		require(scan.cell == number && number <= RF_CSV_MAX_CELLS);
-		require(last == RF_CSV_CELL ? scan.line == line : scan.line > line);
-		line = scan.line;
+		require(split.cell == number && number <= RF_CSV_MAX_CELLS);
+		require(last == RF_CSV_CELL ? split.line == line : split.line > line);
+		line = split.line;
 		if (!cell.quoted)
 			for (size_t i = 0; i < len; i++)
 				require(copy[i] != '"' && copy[i] != '\n' && copy[i] != '\r' &&
@@ -83,9 +83,9 @@ check_any(const char *data, size_t size, char delimiter)
 		pg_free(copy);
 		last = step;
 	}
-	require((step == RF_CSV_FAILED) == (scan.flaw != RF_CSV_SOUND));
-	require(step == RF_CSV_FAILED || scan.next == data + size);
-	require(rf_csv_scan_next(&scan, &cell) == step);
+	require((step == RF_CSV_FAILED) == (split.flaw != RF_CSV_SOUND));
+	require(step == RF_CSV_FAILED || split.next == data + size);
+	require(rf_csv_split_next(&split, &cell) == step);
 }
 
 /* The reader by its definition: a state for each byte; the sound cells' sum. */
@@ -160,15 +160,15 @@ sum_by_definition(const char *data, size_t size, char delimiter, uint64 *sum)
 static void
 check_definition(const char *data, size_t size, char delimiter)
 {
-	RfCsvScan	scan;
+	RfCsvSplit	split;
 	RfCsvCell	cell;
 	RfCsvStep	step;
 	uint64		expected;
 	uint64		sum = 0;
 	bool		sound = sum_by_definition(data, size, delimiter, &expected);
 
-	rf_csv_scan_begin(&scan, data, size, delimiter);
-	while ((step = rf_csv_scan_next(&scan, &cell)) == RF_CSV_CELL ||
+	rf_csv_split_begin(&split, data, size, delimiter);
+	while ((step = rf_csv_split_next(&split, &cell)) == RF_CSV_CELL ||
 		   step == RF_CSV_LAST)
 	{
 		size_t		len;
@@ -192,7 +192,7 @@ static void
 check_round_trip(const uint8 *data, size_t size, char delimiter, bool bom)
 {
 	Text text = {0};
-	RfCsvScan	scan;
+	RfCsvSplit	split;
 	RfCsvCell	cell;
 	size_t		begin = 0;
 	int			cells = 0;
@@ -233,7 +233,7 @@ check_round_trip(const uint8 *data, size_t size, char delimiter, bool bom)
 		begin = i + 1;
 	}
 
-	rf_csv_scan_begin(&scan, text.data, text.len, delimiter);
+	rf_csv_split_begin(&split, text.data, text.len, delimiter);
 	begin = 0;
 	for (size_t i = 0; i <= size; i++)
 	{
@@ -243,10 +243,10 @@ check_round_trip(const uint8 *data, size_t size, char delimiter, bool bom)
 
 		if (i < size && data[i] >= 4)
 			continue;
-		step = rf_csv_scan_next(&scan, &cell);
+		step = rf_csv_split_next(&split, &cell);
 		if (step == RF_CSV_FAILED)
 		{
-			require(scan.flaw == RF_CSV_TOO_MANY_CELLS);
+			require(split.flaw == RF_CSV_TOO_MANY_CELLS);
 			return;
 		}
 		require(step == RF_CSV_CELL || step == RF_CSV_LAST);

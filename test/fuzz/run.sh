@@ -16,7 +16,7 @@ for harness in "${harnesses[@]}"; do
 	if ! clang -g -O1 -fno-omit-frame-pointer -fsanitize=fuzzer,address,undefined \
 		-fno-sanitize-recover=undefined -fwrapv -Wno-ignored-attributes -DFRONTEND -D_GNU_SOURCE -I. -I../../src \
 		-I"$("$PG_CONFIG" --includedir-server)" -o "$fuzz/fuzz_$name" "$harness" memory.c \
-		../../src/claims.c ../../src/jose.c ../../src/idempotency_wire.c ../../src/csv_scan.c \
+		../../src/claims.c ../../src/jose.c ../../src/idempotency_wire.c ../../src/csv_split.c \
 		-L"$("$PG_CONFIG" --pkglibdir)" -L"$("$PG_CONFIG" --libdir)" -lpgcommon -lpgport -lcrypto -lm; then
 		status=1
 		continue

@@ -1,10 +1,10 @@
 /*
- * csv_scan.h: takes CSV text apart; see csv_scan.c.
+ * csv_split.h: takes CSV text apart; see csv_split.c.
  *
  * Included after postgres.h or postgres_fe.h.
  */
-#ifndef RINGFENCE_CSV_SCAN_H
-#define RINGFENCE_CSV_SCAN_H
+#ifndef RINGFENCE_CSV_SPLIT_H
+#define RINGFENCE_CSV_SPLIT_H
 
 /* As many cells as a table can have columns. */
 #define RF_CSV_MAX_CELLS 1600
@@ -35,7 +35,7 @@ typedef struct RfCsvCell
 	bool		doubled;		/* there are doubled quotes in it */
 } RfCsvCell;
 
-typedef struct RfCsvScan
+typedef struct RfCsvSplit
 {
 	const char *next;
 	const char *end;
@@ -45,11 +45,11 @@ typedef struct RfCsvScan
 	int			line;			/* where the record of the last cell begins */
 	int			cell;			/* which cell of its record it is, from 1 */
 	RfCsvFlaw	flaw;
-} RfCsvScan;
+} RfCsvSplit;
 
-extern void rf_csv_scan_begin(RfCsvScan *scan, const char *data, size_t len,
-							  char delimiter);
-extern RfCsvStep rf_csv_scan_next(RfCsvScan *scan, RfCsvCell *cell);
+extern void rf_csv_split_begin(RfCsvSplit *split, const char *data, size_t len,
+							   char delimiter);
+extern RfCsvStep rf_csv_split_next(RfCsvSplit *split, RfCsvCell *cell);
 extern size_t rf_csv_cell_copy(const RfCsvCell *cell, char *out);
 
-#endif							/* RINGFENCE_CSV_SCAN_H */
+#endif							/* RINGFENCE_CSV_SPLIT_H */

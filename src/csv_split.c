@@ -1,5 +1,5 @@
 /*
- * csv_scan.c: takes CSV text apart, cell by cell (RFC 4180).
+ * csv_split.c: takes CSV text apart, cell by cell (RFC 4180).
  *
  * A cell is either plain, and then has no quote in it, or stands in quotes and
  * may hold anything, a quote as two. Lines end with CRLF, LF or CR, the last one
@@ -17,7 +17,7 @@
 #include "postgres.h"
 #endif
 
-#include "csv_scan.h"
+#include "csv_split.h"
 
 #define BYTE_ORDER_MARK "\xef\xbb\xbf"
 
@@ -28,17 +28,17 @@
 
 /* Begins with text that stays where it is as long as its cells are looked at. */
 void
-rf_csv_scan_begin(RfCsvScan *scan, const char *data, size_t len,
-				  char delimiter)
+rf_csv_split_begin(RfCsvSplit *split, const char *data, size_t len,
+				   char delimiter)
 {
-	memset(scan, 0, sizeof(*scan));
-	scan->next = data;
-	scan->end = data + len;
-	scan->delimiter = delimiter;
-	scan->next_line = 1;
+	memset(split, 0, sizeof(*split));
+	split->next = data;
+	split->end = data + len;
+	split->delimiter = delimiter;
+	split->next_line = 1;
 	if (len >= strlen(BYTE_ORDER_MARK) &&
 		memcmp(data, BYTE_ORDER_MARK, strlen(BYTE_ORDER_MARK)) == 0)
-		scan->next += strlen(BYTE_ORDER_MARK);
+		split->next += strlen(BYTE_ORDER_MARK);
 }
 
 /* The first byte that is a line end, a quote or the other one, or the end. */
@@ -69,48 +69,48 @@ ends_line(char c)
 
 /* Past the line end at "next". */
 static inline const char *
-pass_line_end(RfCsvScan *scan, const char *next)
+pass_line_end(RfCsvSplit *split, const char *next)
 {
-	scan->next_line++;
-	if (*next == '\r' && scan->end - next > 1 && next[1] == '\n')
+	split->next_line++;
+	if (*next == '\r' && split->end - next > 1 && next[1] == '\n')
 		return next + 2;
 	return next + 1;
 }
 
 static RfCsvStep
-fail(RfCsvScan *scan, RfCsvFlaw flaw)
+fail(RfCsvSplit *split, RfCsvFlaw flaw)
 {
-	scan->flaw = flaw;
+	split->flaw = flaw;
 	return RF_CSV_FAILED;
 }
 
 static RfCsvFlaw
-scan_plain(RfCsvScan *scan, RfCsvCell *cell)
+scan_plain(RfCsvSplit *split, RfCsvCell *cell)
 {
-	const char *next = find_special(scan->next, scan->end, scan->delimiter);
+	const char *next = find_special(split->next, split->end, split->delimiter);
 
-	cell->data = scan->next;
-	cell->len = next - scan->next;
-	scan->next = next;
-	return next < scan->end && *next == '"' ?
+	cell->data = split->next;
+	cell->len = next - split->next;
+	split->next = next;
+	return next < split->end && *next == '"' ?
 		RF_CSV_STRAY_QUOTE : RF_CSV_SOUND;
 }
 
 static RfCsvFlaw
-scan_quoted(RfCsvScan *scan, RfCsvCell *cell)
+scan_quoted(RfCsvSplit *split, RfCsvCell *cell)
 {
-	const char *next = scan->next + 1;
+	const char *next = split->next + 1;
 
 	cell->data = next;
 	cell->quoted = true;
 	for (;;)
 	{
-		next = find_special(next, scan->end, '"');
-		if (next == scan->end)
+		next = find_special(next, split->end, '"');
+		if (next == split->end)
 			return RF_CSV_NOT_CLOSED;
 		if (*next != '"')
-			next = pass_line_end(scan, next);
-		else if (scan->end - next > 1 && next[1] == '"')
+			next = pass_line_end(split, next);
+		else if (split->end - next > 1 && next[1] == '"')
 		{
 			cell->doubled = true;
 			next += 2;
@@ -120,52 +120,52 @@ scan_quoted(RfCsvScan *scan, RfCsvCell *cell)
 	}
 	cell->len = next - cell->data;
 	next++;
-	scan->next = next;
-	return next == scan->end || *next == scan->delimiter || ends_line(*next) ?
+	split->next = next;
+	return next == split->end || *next == split->delimiter || ends_line(*next) ?
 		RF_CSV_SOUND : RF_CSV_AFTER_QUOTE;
 }
 
 /*
- * The next cell. Once it has failed or is over it stays so. In "scan" stand the
+ * The next cell. Once it has failed or is over it stays so. In "split" stand the
  * line and the number of the cell, or of that which has the flaw.
  */
 RfCsvStep
-rf_csv_scan_next(RfCsvScan *scan, RfCsvCell *cell)
+rf_csv_split_next(RfCsvSplit *split, RfCsvCell *cell)
 {
 	RfCsvFlaw	flaw;
 
-	if (scan->flaw != RF_CSV_SOUND)
+	if (split->flaw != RF_CSV_SOUND)
 		return RF_CSV_FAILED;
-	if (!scan->in_record)
+	if (!split->in_record)
 	{
-		while (scan->next < scan->end && ends_line(*scan->next))
-			scan->next = pass_line_end(scan, scan->next);
-		if (scan->next == scan->end)
+		while (split->next < split->end && ends_line(*split->next))
+			split->next = pass_line_end(split, split->next);
+		if (split->next == split->end)
 			return RF_CSV_END;
-		scan->line = scan->next_line;
-		scan->cell = 0;
+		split->line = split->next_line;
+		split->cell = 0;
 	}
-	scan->cell++;
-	if (scan->cell > RF_CSV_MAX_CELLS)
-		return fail(scan, RF_CSV_TOO_MANY_CELLS);
+	split->cell++;
+	if (split->cell > RF_CSV_MAX_CELLS)
+		return fail(split, RF_CSV_TOO_MANY_CELLS);
 
 	memset(cell, 0, sizeof(*cell));
-	if (scan->next < scan->end && *scan->next == '"')
-		flaw = scan_quoted(scan, cell);
+	if (split->next < split->end && *split->next == '"')
+		flaw = scan_quoted(split, cell);
 	else
-		flaw = scan_plain(scan, cell);
+		flaw = scan_plain(split, cell);
 	if (flaw != RF_CSV_SOUND)
-		return fail(scan, flaw);
+		return fail(split, flaw);
 
-	scan->in_record = scan->next < scan->end &&
-		*scan->next == scan->delimiter;
-	if (scan->in_record)
+	split->in_record = split->next < split->end &&
+		*split->next == split->delimiter;
+	if (split->in_record)
 	{
-		scan->next++;
+		split->next++;
 		return RF_CSV_CELL;
 	}
-	if (scan->next < scan->end)
-		scan->next = pass_line_end(scan, scan->next);
+	if (split->next < split->end)
+		split->next = pass_line_end(split, split->next);
 	return RF_CSV_LAST;
 }
 
