@@ -101,6 +101,14 @@ GRANT EXECUTE ON FUNCTION cleaning.import_moment(text, text) TO ringfence_member
 COMMENT ON FUNCTION cleaning.import_moment(text, text) IS
 	'the moment that a cell of an imported file gives, in ISO 8601; without an offset it is the time of clocks in the zone; or what is wrong with it';
 
+CREATE FUNCTION cleaning.client_identity(name text, email text, phone text, address text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN email IS NOT NULL THEN lower(email) ELSE jsonb_build_array(name, phone, address)::text END;
+REVOKE EXECUTE ON FUNCTION cleaning.client_identity(text, text, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.client_identity(text, text, text, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning.client_identity(text, text, text, text) IS
+	'who a client is: the e-mail address whatever its case, or all there is of a client without one';
+
 CREATE FUNCTION cleaning.read_clients(csv text, delimiter text)
 RETURNS TABLE (line integer, content jsonb, flaws jsonb[])
 LANGUAGE sql STABLE PARALLEL SAFE
@@ -112,23 +120,28 @@ AS $$
 		FROM ringfence.csv_table(csv, '{name,email,phone,address}', '{name}', delimiter, 50000, true) AS t
 		WHERE num_nonnulls(VARIADIC t.cells) > 0
 	), keyed AS (
-		SELECT f.line, f.cells, f.name, f.email, f.phone, f.address, lower(f.email) AS key,
-			min(f.line) OVER (PARTITION BY lower(f.email)) AS first_line
+		SELECT f.line, f.cells, f.name, f.email, f.phone, f.address, i.key, min(f.line) OVER (PARTITION BY i.key) AS first_line
 		FROM file AS f
+		CROSS JOIN LATERAL cleaning.client_identity(f.name, f.email, f.phone, f.address) AS i (key)
 	), present AS (
-		SELECT lower(c.email) AS key
+		SELECT cleaning.client_identity(c.name, e.email, c.phone, c.address) AS key
 		FROM cleaning.clients AS c
-		WHERE c.org_id = ringfence.org_id() AND c.email IS NOT NULL
+		CROSS JOIN LATERAL (VALUES (c.email), (NULL)) AS e (email)
+		WHERE c.org_id = ringfence.org_id()
+		GROUP BY 1
 	)
 	SELECT k.line, jsonb_build_object('name', k.name, 'email', k.email, 'phone', k.phone, 'address', k.address),
 		array_remove(ARRAY[
 			cleaning.import_flaw('name', coalesce(cleaning.import_cell_flaw(k.cells[1], NULL), CASE
 				WHEN k.name IS NULL THEN 'is required'
-				WHEN length(k.name) > 200 THEN 'is longer than 200 characters' END)),
+				WHEN length(k.name) > 200 THEN 'is longer than 200 characters'
+				WHEN k.email IS NOT NULL THEN NULL
+				WHEN k.line > k.first_line THEN format('is on line %s too, and nothing tells the two apart', k.first_line)
+				WHEN p.key IS NOT NULL THEN 'is that of a client, and nothing tells the two apart' END)),
 			cleaning.import_flaw('email', coalesce(cleaning.import_cell_flaw(k.cells[2], NULL), CASE
 				WHEN position('@' IN k.email) <= 1 OR length(k.email) > 320 THEN 'is no e-mail address'
-				WHEN k.key IS NOT NULL AND k.line > k.first_line THEN format('is on line %s too', k.first_line)
-				WHEN p.key IS NOT NULL THEN 'is the e-mail address of a client' END)),
+				WHEN k.email IS NOT NULL AND k.line > k.first_line THEN format('is on line %s too', k.first_line)
+				WHEN k.email IS NOT NULL AND p.key IS NOT NULL THEN 'is the e-mail address of a client' END)),
 			cleaning.import_flaw('phone', cleaning.import_cell_flaw(k.cells[3], '^\+?[0-9 ()./-]+$')),
 			cleaning.import_flaw('address', cleaning.import_cell_flaw(k.cells[4], NULL))
 		], NULL)
@@ -477,7 +490,7 @@ BEGIN
 		errors := jsonb_path_query_array(errors, '$[0 to 99]');
 	END IF;
 	IF skipped > 0 AND partial IS NOT TRUE THEN
-		RAISE EXCEPTION 'import has % rows with errors', skipped USING ERRCODE = 'PT422', DETAIL = errors::text,
+		RAISE EXCEPTION 'import has % with errors', CASE skipped WHEN 1 THEN '1 row' ELSE skipped || ' rows' END USING ERRCODE = 'PT422', DETAIL = errors::text,
 			HINT = 'Nothing was imported. Correct these rows, or send "partial": true to import the others.';
 	END IF;
 	PERFORM cleaning.note_import(what, csv, put.ids);

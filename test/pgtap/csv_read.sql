@@ -1,6 +1,6 @@
 -- CSV text as rows: what RFC 4180 says is read, what it doesn't is refused with
 -- its line, and what COPY writes comes back as it was.
-SELECT plan(64);
+SELECT plan(68);
 
 -- Lines of the result as "line: cells", for texts that are short.
 CREATE FUNCTION pg_temp.rows_of(csv text, delimiter text DEFAULT ',') RETURNS SETOF text
@@ -154,5 +154,11 @@ SELECT cmp_ok(length(:'written'), '>', 20000, 'COPY writes random rows');
 SELECT set_config('test.written', :'written', false) IS NOT NULL AS kept \gset
 SELECT results_eq($$SELECT r.cells FROM ringfence.csv_rows(current_setting('test.written')) AS r$$,
 	$$SELECT ARRAY[n::text, a, b, left(c::text, 1)] FROM public.random_cells ORDER BY n$$, 'which come back as they were');
+SELECT results_eq(format($$
+	SELECT r.cells
+	FROM ringfence.csv_table((SELECT ringfence.csv(x, ringfence.csv_options(guard => false, %s)) FROM (SELECT r.* FROM public.random_cells AS r ORDER BY r.n) AS x),
+		'{n,a,b,c}', delimiter => %L) AS r
+	$$, o.options, o.delimiter), $$SELECT ARRAY[n::text, a, b, left(c::text, 1)] FROM public.random_cells ORDER BY n$$, 'so do they when csv() writes them: ' || o.options)
+FROM (VALUES ('bom => false', ','), ('bom => true, delimiter => '';''', ';'), ('delimiter => E''\t'', newline => E''\n''', E'\t'), ('quote => ''all''', ',')) AS o (options, delimiter);
 
 SELECT * FROM finish();
