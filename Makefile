@@ -12,7 +12,7 @@ SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 	audit.sql seal.sql idempotency.sql ledger.sql ledger_books.sql ledger_seal.sql ledger_verify.sql \
 	guard.sql foreign_keys.sql geo.sql adopt.sql csv_read.sql \
 	retention_rules.sql retention.sql retention_statement.sql holds.sql retention_run.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql \
-	org_end.sql csv.sql \
+	org_end.sql csv.sql export.sql export_job.sql \
 	verify_tables.sql verify_reach.sql verify_keys.sql verify_audit.sql verify_ledger.sql \
 	verify_retention.sql require_foreign_keys.sql \
 	verify_references.sql verify.sql \
@@ -23,7 +23,7 @@ SQL_FILES = $(addprefix sql/, header.sql context.sql jwt.sql isolation.sql \
 APPS = core cleaning merchant
 APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql \
 	idempotency.sql ledger.sql ledger_access.sql ledger_api.sql access.sql members.sql \
-	retention.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql org_end.sql formats.sql
+	retention.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql org_end.sql exports.sql formats.sql
 APP_cleaning = header.sql money.sql clients.sql teams.sql bookings.sql \
 	invoices.sql payments.sql leads.sql photos.sql work.sql access.sql labels.sql api.sql actions.sql \
 	subjects.sql imports.sql retention.sql

@@ -76,6 +76,11 @@ BEGIN
 		WHERE d.classid = 'pg_class'::regclass AND d.objid = s.relation
 			AND (d.objsubid = 0 OR d.address_names[3] = s.column_name);
 	END IF;
+	IF to_regclass('ringfence_data.export_definitions') IS NOT NULL THEN
+		DELETE FROM ringfence_data.export_definitions AS e
+		USING pg_event_trigger_dropped_objects() AS d
+		WHERE d.classid = 'pg_class'::regclass AND d.objsubid = 0 AND d.objid = e.relation;
+	END IF;
 	-- An app's functions go with its schema; one that is dropped alone is missed.
 	IF to_regclass('ringfence_data.jobs') IS NOT NULL AND to_regclass('ringfence_data.subject_hooks') IS NOT NULL THEN
 		DELETE FROM ringfence_data.job_heartbeats AS h
@@ -100,7 +105,7 @@ $$;
 ALTER FUNCTION ringfence.forget_dropped() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.forget_dropped() FROM PUBLIC;
 COMMENT ON FUNCTION ringfence.forget_dropped() IS
-	'event trigger function: takes dropped tables out of ringfence_data.tables, retention_policies, partitioned_tables and subjects, dropped columns out of ringfence_data.columns, reference_exemptions and subjects, and notes tables that lost a policy for the check at commit';
+	'event trigger function: takes dropped tables out of ringfence_data.tables, retention_policies, partitioned_tables, subjects and export_definitions, dropped columns out of ringfence_data.columns, reference_exemptions and subjects, and notes tables that lost a policy for the check at commit';
 
 -- What install() needs of a superuser, while it is the database owner's to call:
 -- three fixed event triggers, and that ringfence_owner may make schemas (a right

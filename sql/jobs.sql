@@ -2,13 +2,13 @@
 -- calls it: pg_cron by schedule(), or whatever can run a statement every minute.
 -- All of it happens as ringfence_jobs, whoever logged in.
 
--- Written by jobs alone, and too often, or too much, for a record of it all in the
--- audit log.
+-- Written by jobs, and too often, or too much, for a record of it all in the audit
+-- log, which has an event of what came of it.
 CREATE FUNCTION ringfence.is_job_table(rel regclass) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE STRICT
 BEGIN ATOMIC
 	SELECT coalesce((
-		SELECT n.nspname = 'ringfence_data' AND c.relname IN ('job_heartbeats', 'org_deletions', 'org_export_parts')
+		SELECT n.nspname = 'ringfence_data' AND c.relname IN ('job_heartbeats', 'org_deletions', 'org_export_parts', 'exports', 'export_parts')
 		FROM pg_catalog.pg_class AS c
 		INNER JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
 		WHERE c.oid = rel
@@ -17,7 +17,7 @@ END;
 REVOKE EXECUTE ON FUNCTION ringfence.is_job_table(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.is_job_table(regclass) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.is_job_table(regclass) IS
-	'whether a table is one in which jobs note how far they are, whose changes are not audited: job_heartbeats, org_deletions, org_export_parts';
+	'whether a table is one in which jobs note how far they are, whose changes are not audited: job_heartbeats, org_deletions, org_export_parts, exports, export_parts';
 
 -- A command is kept as text: pg_upgrade refuses columns that hold functions' OIDs,
 -- and a function that was dropped and made again is the same job.

@@ -185,7 +185,7 @@ AS $$
 	CROSS JOIN LATERAL (
 		SELECT ringfence.is_audit_table(t.relation) OR (n.nspname = 'ringfence_data' AND c.relname IN (
 				'org_entries', 'idempotency_keys', 'webhook_events', 'tombstones', 'legal_holds', 'erasures',
-				'retention_batches', 'retention_stats', 'partition_drops', 'org_deletions', 'org_export_parts'
+				'retention_batches', 'retention_stats', 'partition_drops', 'org_deletions', 'org_export_parts', 'export_parts'
 			)) AS own,
 			n.nspname = 'ringfence_data' AND c.relname LIKE 'ledger\_%' AS ledger,
 			n.nspname = 'ringfence_data' AND c.relname = 'consents' AS consents

@@ -175,6 +175,7 @@ _PG_init(void)
 	rf_idempotency_init();
 	rf_ledger_init();
 	rf_retention_init();
+	rf_export_init();
 	MarkGUCPrefixReserved("ringfence");
 	rf_guard_init();
 	rf_planner_init();

@@ -8,6 +8,7 @@
 #define RINGFENCE_H
 
 #define RF_ROLE_OWNER "ringfence_owner"
+#define RF_ROLE_MEMBER "ringfence_member"
 #define RF_ROLE_OPERATOR "ringfence_operator"
 #define RF_ROLE_JOBS "ringfence_jobs"
 #define RF_ROLE_AUTHENTICATOR "ringfence_authenticator"
@@ -230,6 +231,9 @@ extern const char *rf_actor_name(RfActor actor);
 /* entry.c */
 extern PGDLLEXPORT void rf_entry_main(Datum main_arg);
 extern const char *rf_entry_reason(void);
+
+/* export.c */
+extern void rf_export_init(void);
 
 /* headers.c */
 extern char *rf_request_header(RfHeader header);
