@@ -477,6 +477,8 @@ AS $$
 			format('SELECT to_jsonb(ringfence.forget_party_records(%L, %L, %L))', task ->> 'subject', task ->> 'id', org)
 		WHEN 'erase forget accounts' THEN
 			format('SELECT to_jsonb(ringfence.forget_account_records(%L, %L, %L))', task ->> 'subject', task ->> 'id', org)
+		WHEN 'erase exports' THEN
+			format('SELECT to_jsonb(ringfence.erase_exports(%L, %L))', task ->> 'id', org)
 		WHEN 'erase withdraw' THEN
 			format('SELECT to_jsonb(ringfence.withdraw_all_consents(%L, %L, %L))', task ->> 'subject', task ->> 'id', org)
 		WHEN 'erase record' THEN
@@ -965,7 +967,9 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	plan record;
-	done jsonb := '[]'::jsonb;
+	-- Copies first: a user's are those of organizations that they are still of.
+	done jsonb := jsonb_build_array(ringfence.erasure_result(
+		'ringfence_data.export_parts', 'delete', ringfence.subject_task(task, 'exports', org)::bigint));
 	forgotten bigint := 0;
 BEGIN
 	-- Who is changing such a row has its record in the log before that is gone through.
@@ -1003,7 +1007,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.erase_tables(jsonb, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.erase_tables(jsonb, uuid, text) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.erase_tables(jsonb, uuid, text) IS
-	'erases a subject from the tables that were declared, or from those that rest on a purpose, and from their records in the audit log; says what it did';
+	'erases a subject from the parts of exports, which all go, from the tables that were declared, or from those that rest on a purpose, and from their records in the audit log; says what it did';
 
 CREATE FUNCTION ringfence.changed_rows(done jsonb) RETURNS jsonb
 LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT

@@ -197,7 +197,7 @@ CREATE POLICY operator_read ON ringfence_data.exports AS PERMISSIVE FOR SELECT T
 REVOKE TRUNCATE ON ringfence_data.exports FROM ringfence_owner;
 GRANT SELECT (
 	org_id, id, name, roles, format, options, from_date, to_date, time_zone, consistent, filename, requested_by, request_id, state,
-	created_at, started_at, finished_at, next_try_at, attempts, last_error, expected_rows, rows, bytes, parts, sha256,
+	created_at, started_at, finished_at, next_try_at, served_at, attempts, last_error, expected_rows, rows, bytes, parts, sha256,
 	parts_since, parts_gone_at
 ) ON ringfence_data.exports TO ringfence_member, ringfence_operator;
 GRANT SELECT, INSERT, UPDATE ON ringfence_data.exports TO ringfence_jobs;
@@ -222,6 +222,7 @@ SELECT
 		columns => '{"select": ["org_id", "id", "name", "format", "options", "every", "requested_by", "next_on", "enabled", "last_export", "last_error", "created_at"]}');
 GRANT SELECT ON ringfence_data.export_definitions TO ringfence_jobs;
 GRANT SELECT, UPDATE ON ringfence_data.export_schedules TO ringfence_jobs;
+GRANT SELECT (settings) ON ringfence_data.orgs TO ringfence_jobs;
 
 SELECT
 	ringfence.label('ringfence_data.export_parts', 'data', 'personal'),
