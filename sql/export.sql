@@ -26,6 +26,27 @@ GRANT EXECUTE ON FUNCTION ringfence.is_key_type(regclass, name) TO ringfence_own
 COMMENT ON FUNCTION ringfence.is_key_type(regclass, name) IS
 	'whether values of a column have one order, and come back from text as they were: an export can go on after any of them';
 
+-- Asked when an export is declared and again each time: a view may have been altered
+-- since.
+CREATE FUNCTION ringfence.is_exportable(rel regclass) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+	SELECT CASE c.relkind
+		WHEN 'v' THEN EXISTS (
+			SELECT FROM pg_options_to_table(c.reloptions) AS o WHERE o.option_name = 'security_invoker' AND o.option_value::boolean
+		)
+		ELSE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND NOT c.relispartition
+			AND coalesce(ringfence.row_class(rel), 'system') <> 'system' AND c.relrowsecurity
+		END AND c.relnamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+	FROM pg_class AS c
+	WHERE c.oid = rel
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.is_exportable(regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.is_exportable(regclass) TO ringfence_owner, ringfence_jobs;
+COMMENT ON FUNCTION ringfence.is_exportable(regclass) IS
+	'whether row security holds for who reads a relation: a view with security_invoker, or a protected table';
+
 CREATE FUNCTION ringfence.check_export_relation(rel regclass) RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -34,20 +55,11 @@ DECLARE
 	class pg_class;
 BEGIN
 	SELECT c.* INTO class FROM pg_class AS c WHERE c.oid = rel;
-	IF rel IS NULL OR NOT FOUND OR class.relkind NOT IN ('v', 'r', 'p') OR class.relpersistence = 't' OR class.relispartition
-		OR class.relnamespace IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
-		OR (class.relkind <> 'v' AND coalesce(ringfence.row_class(rel), 'system') = 'system') THEN
-		RAISE EXCEPTION '% cannot be exported', coalesce('"' || rel::text || '"', 'NULL')
-			USING ERRCODE = 'wrong_object_type', DETAIL = 'It is a view with security_invoker, or a protected table.';
-	END IF;
-	IF class.relkind = 'v' AND NOT EXISTS (
-		SELECT FROM pg_options_to_table(class.reloptions) AS o
-		WHERE o.option_name = 'security_invoker' AND o.option_value::boolean
-	) THEN
+	IF ringfence.is_exportable(rel) IS NOT TRUE THEN
 		RAISE EXCEPTION '"%" cannot be exported', rel
 			USING ERRCODE = 'wrong_object_type',
-			DETAIL = 'It reads with its owner''s rights: row security would not hold.',
-			HINT = format('ALTER VIEW %s SET (security_invoker = true);', rel);
+			DETAIL = 'It must be a protected table, or a view with security_invoker: another one reads with its owner''s rights.',
+			HINT = CASE WHEN class.relkind = 'v' THEN format('ALTER VIEW %s SET (security_invoker = true);', rel) ELSE 'Protect it first.' END;
 	END IF;
 	IF NOT ringfence.installing() AND NOT pg_has_role(session_user, class.relowner, 'MEMBER') THEN
 		RAISE EXCEPTION 'must be owner of relation %', rel
@@ -378,12 +390,12 @@ AS $$
 		cardinality(d.key), format, options, z.zone, d.roles, NULL, NULL::text[], false, true
 	FROM ringfence_data.export_definitions AS d
 	CROSS JOIN LATERAL ringfence.org_time_zone(ringfence.org_id()) AS z (zone)
-	WHERE d.name = export_now_order.name
+	WHERE d.name = export_now_order.name AND ringfence.is_exportable(d.relation)
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.export_now_order(text, date, date, text, ringfence.csv_options) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.export_now_order(text, date, date, text, ringfence.csv_options) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.export_now_order(text, date, date, text, ringfence.csv_options) IS
-	'what export_read() is to read: statement, how many columns behind the others are the key, how it is written; no row for an export that is not declared';
+	'what export_read() is to read: statement, how many columns behind the others are the key, how it is written; no row for an export that is not declared, or of a view that was altered since and reads with its owner''s rights';
 
 CREATE FUNCTION ringfence.export_read(
 	name text,

@@ -43,12 +43,12 @@ AS $$
 	FROM ringfence_data.exports AS e
 	INNER JOIN ringfence_data.export_definitions AS d ON d.name = e.name
 	LEFT JOIN ringfence_data.export_parts AS p ON p.org_id = e.org_id AND p.export_id = e.id AND p.part = e.parts
-	WHERE e.org_id = org AND e.id = export AND e.requested_as ->> 'org_id' = e.org_id::text
+	WHERE e.org_id = org AND e.id = export AND e.requested_as ->> 'org_id' = e.org_id::text AND ringfence.is_exportable(d.relation)
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence.export_order(uuid, uuid, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.export_order(uuid, uuid, text) TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.export_order(uuid, uuid, text) IS
-	'what export_write() is to read of an export on record: the rows behind its last part; or what export_number() is to count: "count", "unkeyed"; no row for one that is not declared any more';
+	'what export_write() is to read of an export on record: the rows behind its last part; or what export_number() is to count: "count", "unkeyed"; no row for one that is not declared any more, or of a view that reads with its owner''s rights by now';
 
 CREATE FUNCTION ringfence.export_write(org uuid, export uuid) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT

@@ -235,11 +235,11 @@ SELECT
 
 -- What members see and ask for.
 
-CREATE FUNCTION ringfence_data.exportable() RETURNS SETOF ringfence_data.export_definitions
+CREATE FUNCTION ringfence_data.exportable(OUT name text, OUT description text, OUT roles text[], OUT has_range boolean) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 10 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
-	SELECT d.name, d.relation, d.key, d.roles, d.range_column, d.filename, d.description, d.declared_at
+	SELECT d.name COLLATE "default", d.description, d.roles, d.range_column IS NOT NULL
 	FROM ringfence_data.export_definitions AS d
 	WHERE ringfence.has_role(VARIADIC d.roles) OR ringfence.has_role('owner', 'admin')
 $$;
@@ -249,7 +249,7 @@ COMMENT ON FUNCTION ringfence_data.exportable() IS
 	'what the caller can export, and for owners and admins what others can; for the view ringfence_v1.export_definitions';
 
 CREATE VIEW ringfence_v1.export_definitions WITH (security_invoker = true) AS
-SELECT d.name, d.description, d.roles, d.range_column IS NOT NULL AS has_range, ringfence.has_role(VARIADIC d.roles) AS allowed
+SELECT d.name, d.description, d.roles, d.has_range, ringfence.has_role(VARIADIC d.roles) AS allowed
 FROM ringfence_data.exportable() AS d;
 COMMENT ON VIEW ringfence_v1.export_definitions IS 'what can be exported: all for owners and admins, what they may have for others';
 COMMENT ON COLUMN ringfence_v1.export_definitions.name IS 'name of the export, for start_export()';
@@ -487,7 +487,7 @@ COMMENT ON FUNCTION ringfence_v1.export_manifest(uuid) IS
 
 -- It changes nothing but the answer's headers, and so can be asked of a standby.
 CREATE FUNCTION ringfence_v1.export_part(id uuid, part integer) RETURNS ringfence."*/*"
-LANGUAGE plpgsql STABLE PARALLEL UNSAFE SECURITY DEFINER
+LANGUAGE plpgsql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column

@@ -30,7 +30,7 @@ SELECT results_eq($$SELECT (ringfence.audit_arguments(r))[1] FROM unnest(ARRAY['
 	ARRAY['id', 'org_id', '', 'org_id'], 'under the organization that its rows are of, or none');
 SELECT is(triggers('public.notes'), '''org_id''; truncate ''org_id''', 'protect() attaches both triggers');
 SELECT results_eq('SELECT l.relation::text, l.column_name, l.label FROM ringfence.labels() AS l WHERE l.relation::text LIKE ''ringfence_data.%'' ORDER BY 1, 2', $$VALUES
-	('ringfence_data.consents', 'evidence'::name, 'personal'), ('ringfence_data.consents', 'reason', 'personal'), ('ringfence_data.jwt_keys', 'secret', 'secret'), ('ringfence_data.ledger_accounts', 'name', 'personal'), ('ringfence_data.memberships', 'invited_as', 'personal'), ('ringfence_data.org_export_parts', 'data', 'personal'),
+	('ringfence_data.consents', 'evidence'::name, 'personal'), ('ringfence_data.consents', 'reason', 'personal'), ('ringfence_data.export_parts', 'data', 'personal'), ('ringfence_data.export_parts', 'last_key', 'personal'), ('ringfence_data.jwt_keys', 'secret', 'secret'), ('ringfence_data.ledger_accounts', 'name', 'personal'), ('ringfence_data.memberships', 'invited_as', 'personal'), ('ringfence_data.org_export_parts', 'data', 'personal'),
 	('ringfence_data.users', 'email', 'personal'), ('ringfence_data.users', 'name', 'personal')$$, 'core says what is personal and what is secret');
 SELECT results_eq('SELECT l.relation::text, count(*) FROM ringfence.labels() AS l WHERE l.relation::text LIKE ''cleaning.%'' GROUP BY 1 ORDER BY 1', $$VALUES
 	('cleaning.bookings', 2::bigint), ('cleaning.clients', 4), ('cleaning.invoice_items', 1), ('cleaning.invoices', 1), ('cleaning.leads', 4), ('cleaning.workers', 4)$$, 'and so does cleaning');

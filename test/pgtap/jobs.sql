@@ -33,7 +33,7 @@ END $$;
 -- What core registers.
 
 SELECT set_eq('SELECT s.job FROM ringfence.job_status() AS s WHERE s.command ~ ''^ringfence''',
-	ARRAY['audit_seal', 'expire_pending', 'ledger_seal', 'org_deletion', 'partitions', 'purge_idempotency_keys', 'retention', 'retention_stats'],
+	ARRAY['audit_seal', 'expire_pending', 'exports', 'ledger_seal', 'org_deletion', 'partitions', 'purge_idempotency_keys', 'retention', 'retention_stats'],
 	'core has its jobs');
 SELECT is_empty('SELECT s.job FROM ringfence.job_status() AS s WHERE NOT s.command_exists OR s.state <> ''never ran'' OR s.stale', 'each has its function, and none ran yet');
 SELECT is((SELECT count(DISTINCT s.description) FROM ringfence.job_status() AS s), (SELECT count(*) FROM ringfence.job_status() AS s), 'each says what it does');

@@ -71,6 +71,13 @@ INSERT INTO ringfence_data.org_deletions (org_id, id, reason, ordered_login, due
 SELECT o.id, md5(o.id::text)::uuid, 'matrix', 'matrix', '2100-01-01', '2100-01-01' FROM ringfence_data.orgs AS o;
 INSERT INTO ringfence_data.org_export_parts (org_id, deletion_id, part, relation, rows, data, sha256)
 SELECT o.id, md5(o.id::text)::uuid, 1, 'matrix', 1, '', sha256('') FROM ringfence_data.orgs AS o;
+INSERT INTO ringfence_data.export_definitions (name, relation, key, roles, filename) VALUES ('matrix', 'cleaning.teams', '{id}', '{owner}', 'matrix');
+INSERT INTO ringfence_data.exports (org_id, id, name, roles, format, time_zone, filename, requested_by, requested_as)
+SELECT m.org_id, md5(m.user_id::text)::uuid, 'matrix', m.roles, 'csv', 'UTC', 'matrix.csv', m.user_id, '{}' FROM ringfence_data.memberships AS m;
+INSERT INTO ringfence_data.export_parts (org_id, export_id, part, rows, bytes, data, sha256)
+SELECT e.org_id, e.id, 1, 0, 0, '', sha256('') FROM ringfence_data.exports AS e;
+INSERT INTO ringfence_data.export_schedules (org_id, name, format, every, requested_by, requested_as, next_on)
+SELECT m.org_id, 'matrix', 'csv', 'week', m.user_id, '{}', '2100-01-01' FROM ringfence_data.memberships AS m;
 INSERT INTO ringfence_data.partition_drops (relation, partition, name, lower_bound, upper_bound, cutoff, bytes)
 VALUES ('ringfence_data.audit_log', 'cleaning.teams', 'matrix', '2020-01-01', '2020-02-01', '2021-01-01', 0);
 SET LOCAL session_replication_role = origin;
