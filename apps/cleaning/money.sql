@@ -14,4 +14,4 @@ RETURN (SELECT o.settings ->> key FROM ringfence_data.orgs AS o WHERE o.id = rin
 REVOKE EXECUTE ON FUNCTION cleaning.setting(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cleaning.setting(text) TO ringfence_member;
 COMMENT ON FUNCTION cleaning.setting(text) IS
-	'a setting of the caller''s organization, NULL if unset; the app knows currency, gst_rate, payment_days, referral_credit_minor and time_zone';
+	'a setting of the caller''s organization, NULL if unset; the app knows currency, gst_rate, payment_days, referral_credit_minor, time_zone and worker_hours_per_week';
