@@ -33,7 +33,7 @@ GRANT EXECUTE ON FUNCTION cleaning.day_start(date, text) TO ringfence_member;
 COMMENT ON FUNCTION cleaning.day_start(date, text) IS 'the first moment of a day, as a zone counts it';
 
 CREATE FUNCTION cleaning.period_start(day date, period text, since date) RETURNS date
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN period = 'all' THEN since ELSE date_trunc(period, day::timestamp)::date END;
 REVOKE EXECUTE ON FUNCTION cleaning.period_start(date, text, date) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cleaning.period_start(date, text, date) TO ringfence_member;
@@ -44,7 +44,8 @@ COMMENT ON FUNCTION cleaning.period_start(date, text, date) IS
 CREATE FUNCTION cleaning.share(part bigint, whole bigint, amount bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE
-	WHEN whole = 0 THEN 0
+	WHEN part = 0 THEN 0
+	WHEN part = whole THEN amount
 	ELSE sign(amount::numeric) * div(2 * part::numeric * abs(amount::numeric) + whole, 2 * whole::numeric)
 END::bigint;
 REVOKE EXECUTE ON FUNCTION cleaning.share(bigint, bigint, bigint) FROM PUBLIC;
@@ -97,25 +98,23 @@ COMMENT ON FUNCTION cleaning.refuse_basis(text) IS 'refuses (22023) a basis that
 -- What was paid on an invoice by the start and by the end of each period in which
 -- money moved on it. It is counted back from what the invoice says today, so that
 -- payments which retention has taken away are not missed.
-CREATE FUNCTION cleaning.receipts("from" date, "to" date, period text)
+CREATE FUNCTION cleaning.receipts("from" date, "to" date, period text, zone text)
 RETURNS TABLE (
 	invoice_id uuid, currency text, period_start date, net_minor bigint, gst_minor bigint, total_minor bigint,
 	held_before bigint, held_after bigint, refunded_before bigint, refunded_after bigint
 )
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-	WITH zone AS (
-		SELECT cleaning.time_zone() AS name
-	), moved AS (
+	WITH moved AS (
 		SELECT p.invoice_id,
-			CASE WHEN cleaning.day_of(p.created_at, z.name) <= receipts."to"
-				THEN cleaning.period_start(cleaning.day_of(p.created_at, z.name), receipts.period, receipts."from") END AS period_start,
+			CASE WHEN cleaning.day_of(p.created_at, receipts.zone) <= receipts."to"
+				THEN cleaning.period_start(cleaning.day_of(p.created_at, receipts.zone), receipts.period, receipts."from") END AS period_start,
 			sum(CASE p.kind WHEN 'refund' THEN -p.amount_minor ELSE p.amount_minor END)::bigint AS held,
 			sum(CASE p.kind WHEN 'refund' THEN p.amount_minor ELSE 0 END)::bigint AS refunded
-		FROM zone AS z
-		INNER JOIN cleaning.payments AS p
-			ON p.org_id = ringfence.org_id() AND p.created_at >= cleaning.day_start(receipts."from" - 1, z.name)
-		WHERE cleaning.day_of(p.created_at, z.name) >= receipts."from"
+		FROM cleaning.payments AS p
+		WHERE p.org_id = ringfence.org_id()
+			AND p.created_at >= cleaning.day_start(receipts."from" - 1, receipts.zone)
+			AND cleaning.day_of(p.created_at, receipts.zone) >= receipts."from"
 		GROUP BY 1, 2
 	), counted AS (
 		SELECT m.invoice_id, m.period_start, m.held, m.refunded,
@@ -134,9 +133,9 @@ BEGIN ATOMIC
 	INNER JOIN cleaning.invoices AS i ON i.org_id = ringfence.org_id() AND i.id = c.invoice_id
 	WHERE c.period_start IS NOT NULL;
 END;
-REVOKE EXECUTE ON FUNCTION cleaning.receipts(date, date, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cleaning.receipts(date, date, text) TO ringfence_member;
-COMMENT ON FUNCTION cleaning.receipts(date, date, text) IS
+REVOKE EXECUTE ON FUNCTION cleaning.receipts(date, date, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.receipts(date, date, text, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning.receipts(date, date, text, text) IS
 	'of each invoice and period (month, quarter, all) in which money moved on it: what was held (payments and deposits less refunds) and refunded before and after, minor units; for reports';
 
 -- gst_report() by issue date: a sum over invoice lines.
@@ -161,7 +160,7 @@ COMMENT ON FUNCTION cleaning.gst_invoiced(date, date, text) IS 'what was invoice
 -- the invoice, lowest first, by shares of running sums. So every sum comes out
 -- exactly, a period is the difference of two such figures, and all of an invoice
 -- received is all of its GST.
-CREATE FUNCTION cleaning.gst_received("from" date, "to" date, period text)
+CREATE FUNCTION cleaning.gst_received("from" date, "to" date, period text, zone text)
 RETURNS TABLE (currency text, period_start date, gst_rate numeric, invoices bigint, net_minor bigint, gst_minor bigint)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
@@ -169,7 +168,7 @@ BEGIN ATOMIC
 		SELECT r.invoice_id, r.currency, r.period_start, r.net_minor, r.gst_minor, r.held_before, r.held_after,
 			cleaning.share(r.gst_minor, r.total_minor, r.held_before) AS gst_before,
 			cleaning.share(r.gst_minor, r.total_minor, r.held_after) AS gst_after
-		FROM cleaning.receipts(gst_received."from", gst_received."to", gst_received.period) AS r
+		FROM cleaning.receipts(gst_received."from", gst_received."to", gst_received.period, gst_received.zone) AS r
 	), rates AS (
 		SELECT t.invoice_id, t.gst_rate, sum(t.net_minor)::bigint AS net, sum(t.gst_minor)::bigint AS gst
 		FROM cleaning.invoice_items AS t
@@ -194,9 +193,9 @@ BEGIN ATOMIC
 	INNER JOIN running AS s ON s.invoice_id = r.invoice_id
 	GROUP BY 1, 2, 3;
 END;
-REVOKE EXECUTE ON FUNCTION cleaning.gst_received(date, date, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cleaning.gst_received(date, date, text) TO ringfence_member;
-COMMENT ON FUNCTION cleaning.gst_received(date, date, text) IS 'what was received less what was refunded, by currency, period and GST rate; for gst_report()';
+REVOKE EXECUTE ON FUNCTION cleaning.gst_received(date, date, text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.gst_received(date, date, text, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning.gst_received(date, date, text, text) IS 'what was received less what was refunded, by currency, period and GST rate; for gst_report()';
 
 CREATE FUNCTION cleaning_v1.gst_report("from" date, "to" date, basis text DEFAULT 'accrual', period text DEFAULT 'month')
 RETURNS TABLE (
@@ -205,6 +204,8 @@ RETURNS TABLE (
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	zone CONSTANT text := cleaning.time_zone();
 BEGIN
 	PERFORM cleaning.refuse_report(gst_report."from", gst_report."to");
 	PERFORM cleaning.refuse_basis(gst_report.basis);
@@ -219,7 +220,7 @@ BEGIN
 	ELSE
 		RETURN QUERY
 		SELECT g.currency, g.period_start, g.gst_rate, g.invoices, g.net_minor, g.gst_minor, g.net_minor + g.gst_minor
-		FROM cleaning.gst_received(gst_report."from", gst_report."to", gst_report.period) AS g
+		FROM cleaning.gst_received(gst_report."from", gst_report."to", gst_report.period, zone) AS g
 		ORDER BY 1, 2, 3;
 	END IF;
 END
@@ -233,24 +234,20 @@ basis cash: invoices is the number of invoices on which money moved in the perio
 total_minor is net_minor + gst_minor. 403 another role; 400 a day missing or out of the years 1 to 9999, from after to, no such basis or period.';
 
 -- What the workers of a booking's team cost for it.
-CREATE FUNCTION cleaning.labour("from" date, "to" date)
+CREATE FUNCTION cleaning.labour("from" date, "to" date, zone text)
 RETURNS TABLE (currency text, month date, labour_minor bigint, unrated_workers bigint, unstaffed_bookings bigint)
 LANGUAGE sql STABLE PARALLEL SAFE
 BEGIN ATOMIC
-	WITH zone AS (
-		SELECT cleaning.time_zone() AS name
-	), done AS (
-		SELECT b.team_id, cleaning.day_of(b.starts_at, z.name) AS day,
+	WITH done AS (
+		SELECT b.team_id, cleaning.day_of(b.starts_at, labour.zone) AS day,
 			(extract(epoch FROM b.ends_at - b.starts_at) * 1000000)::bigint AS microseconds,
 			coalesce(i.currency, cleaning.setting('currency')) AS currency
-		FROM zone AS z
-		INNER JOIN cleaning.bookings AS b
-			ON b.org_id = ringfence.org_id() AND b.status IN ('done', 'disputed')
-			AND b.starts_at >= cleaning.day_start(labour."from" - 1, z.name)
-			AND b.starts_at < cleaning.day_start(labour."to" + 2, z.name)
-		LEFT JOIN cleaning.invoices AS i
-			ON i.org_id = ringfence.org_id() AND i.booking_id = b.id
-		WHERE cleaning.day_of(b.starts_at, z.name) BETWEEN labour."from" AND labour."to"
+		FROM cleaning.bookings AS b
+		LEFT JOIN cleaning.invoices AS i ON i.org_id = ringfence.org_id() AND i.booking_id = b.id
+		WHERE b.org_id = ringfence.org_id() AND b.status IN ('done', 'disputed')
+			AND b.starts_at >= cleaning.day_start(labour."from" - 1, labour.zone)
+			AND b.starts_at < cleaning.day_start(labour."to" + 2, labour.zone)
+			AND cleaning.day_of(b.starts_at, labour.zone) BETWEEN labour."from" AND labour."to"
 	), rates AS (
 		SELECT r.worker_id, r.rate_minor, r.currency, r.valid_from,
 			lead(r.valid_from) OVER (PARTITION BY r.worker_id ORDER BY r.valid_from) AS valid_until
@@ -267,9 +264,9 @@ BEGIN ATOMIC
 		ON r.worker_id = w.id AND r.valid_from <= d.day AND (r.valid_until > d.day OR r.valid_until IS NULL)
 	GROUP BY 1, 2;
 END;
-REVOKE EXECUTE ON FUNCTION cleaning.labour(date, date) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cleaning.labour(date, date) TO ringfence_member;
-COMMENT ON FUNCTION cleaning.labour(date, date) IS 'what work on done bookings cost, by currency and month; for pnl_report()';
+REVOKE EXECUTE ON FUNCTION cleaning.labour(date, date, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.labour(date, date, text) TO ringfence_member;
+COMMENT ON FUNCTION cleaning.labour(date, date, text) IS 'what work on done bookings cost, by currency and month; for pnl_report()';
 
 CREATE FUNCTION cleaning_v1.pnl_report("from" date, "to" date, basis text DEFAULT 'accrual')
 RETURNS TABLE (
@@ -291,7 +288,7 @@ BEGIN
 				- (r.held_before - cleaning.share(r.gst_minor, r.total_minor, r.held_before)) AS held,
 			cleaning.share(r.net_minor, r.total_minor, r.refunded_after)
 				- cleaning.share(r.net_minor, r.total_minor, r.refunded_before) AS refunded
-		FROM cleaning.receipts(pnl_report."from", pnl_report."to", 'month') AS r
+		FROM cleaning.receipts(pnl_report."from", pnl_report."to", 'month', zone) AS r
 	), parts (currency, month, revenue, refunds, credits, labour, unrated, unstaffed) AS (
 		SELECT m.currency, m.period_start, CASE pnl_report.basis WHEN 'cash' THEN m.held + m.refunded ELSE 0 END, m.refunded,
 			0::bigint, 0::bigint, 0::bigint, 0::bigint
@@ -311,7 +308,7 @@ BEGIN
 			AND cleaning.day_of(c.created_at, zone) BETWEEN pnl_report."from" AND pnl_report."to"
 		UNION ALL
 		SELECT l.currency, l.month, 0, 0, 0, l.labour_minor, l.unrated_workers, l.unstaffed_bookings
-		FROM cleaning.labour(pnl_report."from", pnl_report."to") AS l
+		FROM cleaning.labour(pnl_report."from", pnl_report."to", zone) AS l
 	)
 	SELECT p.currency, p.month, sum(p.revenue)::bigint, sum(p.refunds)::bigint, sum(p.credits)::bigint, sum(p.labour)::bigint,
 		sum(p.revenue - p.refunds - p.credits - p.labour)::bigint, sum(p.unrated)::bigint, sum(p.unstaffed)::bigint
