@@ -82,7 +82,7 @@ sub run_page
 }
 
 run_page($_)
-  for qw(README.md doc/audit.md doc/context.md doc/core.md doc/gdpr.md doc/idempotency.md doc/imports.md doc/isolation.md
+  for qw(README.md doc/audit.md doc/cleaning.md doc/context.md doc/core.md doc/gdpr.md doc/idempotency.md doc/isolation.md
   doc/jobs.md doc/ledger.md doc/operations.md doc/retention.md);
 
 done_testing();
