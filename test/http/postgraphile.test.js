@@ -130,6 +130,30 @@ test('a function refuses with the same code', async () => {
   assert.equal(answer.errors[0].message, expected.message);
 });
 
+test('a report has the same figures', async (t) => {
+  const args = { from: '2025-01-01', to: '2025-12-31', basis: 'cash', period: 'quarter' };
+  const query = `query ($from: Date!, $to: Date!, $basis: String!, $period: String!) {
+    gstReport(from: $from, to: $to, basis: $basis, period: $period) {
+      nodes { currency periodStart gstRate invoices netMinor gstMinor totalMinor }
+    }
+  }`;
+  for (const caller of callers) {
+    await t.test(caller.name, async () => {
+      const expected = await database.replay("test.rpc($1, 'cleaning_v1', 'gst_report', $2, 'GET')", [caller.claims, args]);
+      const answer = await graphql(caller, query, args);
+      if (expected.status !== 200) {
+        assert.deepEqual([answer.errors[0].errcode, answer.errors[0].message], [expected.code, expected.message]);
+        return;
+      }
+      assert.ok(expected.body.length > 0);
+      // GraphQL has 64-bit numbers and numerics as strings.
+      const plain = (row) =>
+        Object.entries(row).map(([key, value]) => `${snake(key)} ${/^gst_?rate$/i.test(key) ? Number(value) : value}`).sort();
+      assert.deepEqual(answer.data.gstReport.nodes.map(plain), expected.body.map(plain));
+    });
+  }
+});
+
 test('a token that does not hold is 401', async () => {
   const [, owner] = callers;
   const [head, payload, signature] = owner.token.split('.');

@@ -147,32 +147,36 @@ test('functions', async () => {
   }
 });
 
-test('a file of clients', async () => {
-  const caller = as('dispatcher');
-  const imported = (csv, more = {}, headers = {}) =>
-    http(caller, 'POST', '/rpc/import_clients', { body: { csv, ...more }, headers });
-  const csv = '\ufeffname;email;phone\r\n"Zoë ""Z""";zoe@example.org;+1 555 0100\r\nYan;;\r\n';
-  const key = { 'idempotency-key': 'import-over-http' };
-  for (let i = 0; i < 2; i++) {
-    const { status, body } = await imported(csv, { delimiter: ';' }, key);
-    assert.deepEqual({ status, body }, { status: 200, body: { imported: 2, skipped: 0, errors: [] } });
+test('reports, to everybody', async (t) => {
+  const range = { from: '2025-01-01', to: '2025-12-31' };
+  const reports = {
+    gst_report: { ...range, basis: 'cash', period: 'quarter' },
+    pnl_report: range,
+    aged_receivables: { as_of: '2025-06-30' },
+    worker_utilisation: range,
+  };
+  for (const [name, args] of Object.entries(reports)) {
+    for (const caller of callers) {
+      await t.test(`${caller.name}: ${name}`, async () => {
+        const real = await http(caller, 'GET', `/rpc/${name}?${new URLSearchParams(args)}`);
+        const replayed = await database.replay("test.rpc($1, 'cleaning_v1', $2, $3, 'GET')", [caller.claims, name, args]);
+        const may = /^(owner|admin|finance) /.test(caller.name);
+        assert.equal(real.status, may ? 200 : caller.claims ? 403 : 401);
+        assert.deepEqual({ status: real.status, body: real.body }, { status: replayed.status, body: replayed.body });
+        assert.ok(!may || real.body.length > 0);
+      });
+    }
   }
-  const { body: [zoe] } = await http(caller, 'GET', '/clients?email=eq.zoe@example.org&select=name,phone');
-  assert.deepEqual(zoe, { name: 'Zoë "Z"', phone: '+1 555 0100' });
-  assert.deepEqual((await http(as('owner', 1), 'GET', '/clients?email=eq.zoe@example.org')).body, []);
-
-  const bad = 'name,email\nXu,xu@example.org\n=1+1,ZOE@example.org\n';
-  const refused = await imported(bad);
-  assert.deepEqual([refused.status, refused.body.code, refused.body.message], [422, 'PT422', 'import has 1 row with errors']);
-  assert.deepEqual(JSON.parse(refused.body.details).map(({ line, column }) => [line, column]), [[3, 'name'], [3, 'email']]);
-  assert.deepEqual((await http(caller, 'GET', '/clients?email=eq.xu@example.org')).body, []);
-  const partly = await imported(bad, { partial: true });
-  assert.deepEqual([partly.status, partly.body.imported, partly.body.skipped], [200, 1, 1]);
-
-  const malformed = await imported('name\n"Xu');
-  assert.deepEqual([malformed.status, malformed.body.code], [400, '22P04']);
-  assert.equal((await imported(`name\n${'x'.repeat(10 * 1024 * 1024)}`)).status, 413);
-  assert.equal((await http(as('finance'), 'POST', '/rpc/import_clients', { body: { csv } })).status, 403);
+  await t.test('filtered, ordered and cut as a table is', async () => {
+    const path = '/rpc/gst_report?from=2025-01-01&to=2025-12-31';
+    const all = (await http(as('finance'), 'GET', path)).body;
+    const some = await http(as('finance'), 'GET', `${path}&select=period_start,net_minor&net_minor=gt.0&order=period_start.desc&limit=2`);
+    assert.deepEqual(some.body, all.slice(-2).reverse().map(({ period_start, net_minor }) => ({ period_start, net_minor })));
+  });
+  await t.test('a range that is none', async () => {
+    const real = await http(as('owner'), 'GET', '/rpc/pnl_report?from=2025-02-01&to=2025-01-01');
+    assert.deepEqual([real.status, real.body.code, real.body.message], [400, '22023', 'from is after to']);
+  });
 });
 
 test('a token that does not hold is 401', async () => {
