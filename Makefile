@@ -26,10 +26,10 @@ APP_core = header.sql orgs.sql audit.sql audit_access.sql seal.sql \
 	retention.sql jobs.sql partitions.sql tombstones.sql erasure.sql consents.sql org_end.sql exports.sql formats.sql
 APP_cleaning = header.sql money.sql clients.sql teams.sql bookings.sql \
 	invoices.sql payments.sql leads.sql photos.sql work.sql access.sql labels.sql api.sql actions.sql \
-	subjects.sql retention.sql reports.sql
+	subjects.sql imports.sql retention.sql reports.sql exports.sql
 APP_merchant = header.sql settings.sql places.sql merchants.sql drivers.sql intents.sql \
 	sessions.sql visits.sql nova.sql access.sql labels.sql api.sql nearby.sql exclusives.sql \
-	redemption.sql office.sql claim_links.sql subjects.sql retention.sql
+	redemption.sql office.sql claim_links.sql subjects.sql retention.sql exports.sql
 
 APP_SCRIPTS = $(foreach app,$(APPS),apps/$(EXTENSION)-$(app)--$(EXTVERSION).sql)
 
