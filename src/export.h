@@ -13,7 +13,7 @@
 /* An order of an SQL function's; its memory is whoever took it. */
 typedef struct RfExportOrder
 {
-	char	   *statement;		/* columns to be written, then those of the key */
+	char	   *statement;		/* what is written, then the key */
 	int			nkeys;
 	bool		ndjson;			/* then there is one column, the row */
 	bool		header;			/* this part begins with one */

@@ -117,9 +117,13 @@ has_one_role(const RfGrants *grants, List *roles)
 	ListCell   *lc;
 
 	foreach(lc, roles)
+	{
 		for (int i = 0; i < grants->nroles; i++)
+		{
 			if (strcmp(grants->roles[i], lfirst(lc)) == 0)
 				return true;
+		}
+	}
 	return false;
 }
 
