@@ -437,6 +437,26 @@ REVOKE EXECUTE ON FUNCTION ringfence.digest_header(bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.digest_header(bytea) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.digest_header(bytea) IS 'the header of RFC 9530 that tells the SHA-256 of what is answered';
 
+-- PostgREST makes JSON of a file for whoever doesn't ask for its media type: that is
+-- neither the file nor of its digest.
+CREATE FUNCTION ringfence.answers_with(media_type text) RETURNS boolean
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	headers CONSTANT text := nullif(current_setting('request.headers', true), '');
+BEGIN
+	RETURN headers IS NULL
+		OR lower(btrim(split_part(split_part(headers::json ->> 'accept', ',', 1), ';', 1))) IS NOT DISTINCT FROM media_type;
+EXCEPTION WHEN data_exception THEN
+	RETURN false;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.answers_with(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.answers_with(text) TO ringfence_owner;
+COMMENT ON FUNCTION ringfence.answers_with(text) IS
+	'whether a request asks for this media type first, by its header Accept; true outside of a request';
+
 -- As ringfence_owner, so that nobody but this function puts exports on record; the
 -- rows are read as ringfence_member all the same.
 CREATE FUNCTION ringfence.export_now(
@@ -471,10 +491,13 @@ BEGIN
 		'name', name, 'from', "from", 'to', "to", 'format', format,
 		'rows', row_count, 'bytes', row_bytes, 'sha256', encode(digest, 'hex')));
 	PERFORM ringfence.add_response_headers(jsonb_build_array(
-		jsonb_build_object('Content-Disposition', pg_catalog.format('attachment; filename="%s"', checked.filename)),
 		jsonb_build_object('Export-Id', export_id),
-		jsonb_build_object('Export-Rows', row_count::text),
-		ringfence.digest_header(digest)));
+		jsonb_build_object('Export-Rows', row_count::text)));
+	IF ringfence.answers_with(CASE format WHEN 'csv' THEN 'text/csv' ELSE 'application/x-ndjson' END) THEN
+		PERFORM ringfence.add_response_headers(jsonb_build_array(
+			jsonb_build_object('Content-Disposition', pg_catalog.format('attachment; filename="%s"', checked.filename)),
+			ringfence.digest_header(digest)));
+	END IF;
 	RETURN answer;
 END
 $$;
@@ -482,4 +505,4 @@ ALTER FUNCTION ringfence.export_now(text, date, date, text, ringfence.csv_option
 REVOKE EXECUTE ON FUNCTION ringfence.export_now(text, date, date, text, ringfence.csv_options) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.export_now(text, date, date, text, ringfence.csv_options) TO ringfence_member;
 COMMENT ON FUNCTION ringfence.export_now(text, date, date, text, ringfence.csv_options) IS
-	'an export in one answer, of the rows that the caller sees, in the order of the key, whole or an error; "from" and "to" are days, both included, NULL for no limit; puts it on record in ringfence_data.exports and, as export.made, in the audit log, and its name, id, rows and SHA-256 in the response''s headers; 22000 for a key that does not identify rows, 22023, 25006 in a read-only transaction, 42501, 54000 beyond 1 GB, 55000, PT404';
+	'an export in one answer, of the rows that the caller sees, in the order of the key, whole or an error; "from" and "to" are days, both included, NULL for no limit; puts it on record in ringfence_data.exports and, as export.made, in the audit log, and its id and rows in the response''s headers, for a request that accepts its media type also its name and SHA-256; 22000 for a key that does not identify rows, 22023, 25006 in a read-only transaction, 42501, 54000 beyond 1 GB, 55000, PT404';

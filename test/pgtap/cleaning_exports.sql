@@ -2,7 +2,7 @@
 -- on record, of one organization, for those who may; and that what merchant
 -- declares can be exported too.
 \ir include/postgrest.sql
-SELECT plan(66);
+SELECT plan(70);
 
 \set rowan 00000000-0000-7000-8000-0000000000f1
 \set thorn 00000000-0000-7000-8000-0000000000f2
@@ -39,9 +39,10 @@ LANGUAGE sql AS $$
 $$;
 SELECT fill(:'rowan', 'Regress Rowan');
 
-CREATE FUNCTION public.export(org text, role text, name text, since date, until date, method text DEFAULT 'POST') RETURNS test.response
+CREATE FUNCTION public.export(org text, role text, name text, since date, until date, method text DEFAULT 'POST', accept text DEFAULT 'text/csv') RETURNS test.response
 LANGUAGE sql AS $$
-	SELECT r FROM test.rpc(test.claims(org, role), 'cleaning_v1', 'export_' || name, jsonb_build_object('from', since, 'to', until), method) AS r
+	SELECT r FROM test.rpc(test.claims(org, role), 'cleaning_v1', 'export_' || name, jsonb_build_object('from', since, 'to', until), method,
+		jsonb_build_object('accept', accept)) AS r
 $$;
 -- The file that lines make; {n} is the key of that number.
 CREATE FUNCTION public.file(org uuid, VARIADIC lines text[]) RETURNS text
@@ -97,6 +98,10 @@ SELECT results_eq(format($$SELECT name, requested_by, from_date, to_date, rows, 
 SELECT is((SELECT count(*) FROM ringfence_data.audit_log AS l WHERE l.org_id = :'rowan' AND l.operation = 'EVENT' AND l.new ->> 'sha256' = encode(sha256(convert_to(:'sales', 'UTF8')), 'hex')),
 	1::bigint, 'and in the audit log');
 SELECT is((SELECT count(*) FROM ringfence_data.exports WHERE org_id = :'rowan'), 7::bigint, 'as is each of these');
+-- Whoever asks for anything else gets the file in JSON, which is other bytes.
+SELECT is((SELECT string_agg(k, ',' ORDER BY k) FROM export('Regress Rowan', 'finance', 'sales_ledger', NULL, NULL, accept => a.accept) AS r, jsonb_object_keys(r.headers) AS k WHERE k <> 'Content-Type'),
+	CASE WHEN a.file THEN 'Content-Disposition,Export-Id,Export-Rows,Repr-Digest' ELSE 'Export-Id,Export-Rows' END, 'headers for ' || a.accept)
+FROM (VALUES ('*/*', false), ('application/json, text/csv', false), ('text/csvx', false), ('Text/CSV;q=0.9, */*', true)) AS a (accept, file);
 
 -- What adds up.
 

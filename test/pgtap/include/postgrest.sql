@@ -579,7 +579,7 @@ BEGIN
 	call := format('SELECT %s %s %s', CASE WHEN is_row THEN '"pgrst_call".*' ELSE 'pgrst_call.pgrst_scalar' END,
 		CASE WHEN keys = '{}' THEN 'FROM' ELSE test.payload(keys, types, false, true) || ' , LATERAL' END, call);
 	body := CASE
-		WHEN headers ->> 'accept' LIKE 'text/csv%' AND NOT is_row THEN '"public"."text/csv"(_postgrest_t.pgrst_scalar)'
+		WHEN headers ->> 'accept' LIKE 'text/csv%' AND source = 'text/csv' THEN format('%s(_postgrest_t.pgrst_scalar)', proc.prorettype::regtype)
 		WHEN is_row AND proc.proretset THEN test.rows_as(headers)
 		WHEN is_row THEN 'coalesce(json_agg(_postgrest_t)->0, ''null'')'
 		WHEN proc.proretset THEN 'coalesce(json_agg(_postgrest_t.pgrst_scalar), ''[]'')'
