@@ -65,7 +65,7 @@ CREATE FUNCTION ringfence.csv_add(state bytea, data anyelement) RETURNS bytea
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_csv_add';
 REVOKE EXECUTE ON FUNCTION ringfence.csv_add(bytea, anyelement) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.csv_add(bytea, anyelement) TO ringfence_owner;
+GRANT EXECUTE ON FUNCTION ringfence.csv_add(bytea, anyelement) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.csv_add(bytea, anyelement) IS 'writes a row; for csv()';
 
 CREATE FUNCTION ringfence.csv_add(state bytea, data anyelement, options ringfence.csv_options) RETURNS bytea
@@ -80,14 +80,14 @@ CREATE FUNCTION ringfence.ndjson_add(state bytea, data anyelement) RETURNS bytea
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_ndjson_add';
 REVOKE EXECUTE ON FUNCTION ringfence.ndjson_add(bytea, anyelement) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.ndjson_add(bytea, anyelement) TO ringfence_owner;
+GRANT EXECUTE ON FUNCTION ringfence.ndjson_add(bytea, anyelement) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.ndjson_add(bytea, anyelement) IS 'writes a row; for ndjson()';
 
 CREATE FUNCTION ringfence.csv_merge(state bytea, other bytea) RETURNS bytea
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_csv_merge';
 REVOKE EXECUTE ON FUNCTION ringfence.csv_merge(bytea, bytea) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.csv_merge(bytea, bytea) TO ringfence_owner;
+GRANT EXECUTE ON FUNCTION ringfence.csv_merge(bytea, bytea) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.csv_merge(bytea, bytea) IS
 	'joins what two processes wrote, under one header; for csv() and ndjson()';
 
@@ -177,7 +177,7 @@ CREATE FUNCTION ringfence.csv_finish_unrecorded(state bytea) RETURNS ringfence."
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_csv_finish_unrecorded';
 REVOKE EXECUTE ON FUNCTION ringfence.csv_finish_unrecorded(bytea) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.csv_finish_unrecorded(bytea) TO ringfence_owner;
+GRANT EXECUTE ON FUNCTION ringfence.csv_finish_unrecorded(bytea) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.csv_finish_unrecorded(bytea) IS
 	'what was written, unless refuse_unrecorded_export() has something against it; for csv() of an app''s API';
 
@@ -185,6 +185,35 @@ CREATE FUNCTION ringfence.ndjson_finish_unrecorded(state bytea) RETURNS ringfenc
 LANGUAGE c STABLE PARALLEL SAFE
 AS 'MODULE_PATHNAME', 'ringfence_csv_finish_unrecorded';
 REVOKE EXECUTE ON FUNCTION ringfence.ndjson_finish_unrecorded(bytea) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.ndjson_finish_unrecorded(bytea) TO ringfence_owner;
+GRANT EXECUTE ON FUNCTION ringfence.ndjson_finish_unrecorded(bytea) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.ndjson_finish_unrecorded(bytea) IS
 	'what was written, unless refuse_unrecorded_export() has something against it; for ndjson() of an app''s API';
+
+CREATE FUNCTION ringfence.serve_formats(api regnamespace) RETURNS void
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	f record;
+BEGIN
+	FOR f IN
+		SELECT v.name, v.what
+		FROM (VALUES
+			('csv', 'rows as CSV, for requests with "Accept: text/csv"'),
+			('ndjson', 'rows as JSON objects, one a line, for requests with "Accept: application/x-ndjson"')
+		) AS v (name, what)
+	LOOP
+		EXECUTE format('CREATE AGGREGATE %s.%I(data anyelement) (SFUNC = ringfence.%I, STYPE = bytea, SSPACE = 16384, '
+			'FINALFUNC = ringfence.%I, FINALFUNC_MODIFY = READ_WRITE, COMBINEFUNC = ringfence.csv_merge, PARALLEL = SAFE)',
+			api, f.name, f.name || '_add', f.name || '_finish_unrecorded');
+		EXECUTE format('REVOKE EXECUTE ON FUNCTION %s.%I(anyelement) FROM PUBLIC', api, f.name);
+		EXECUTE format('GRANT EXECUTE ON FUNCTION %s.%I(anyelement) TO ringfence_member, ringfence_operator', api, f.name);
+		EXECUTE format('COMMENT ON AGGREGATE %s.%I(anyelement) IS %L', api, f.name,
+			f.what || '; PT403 where the organization''s exports go on record; 54000 beyond 1 GB');
+	END LOOP;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence.serve_formats(regnamespace) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.serve_formats(regnamespace) TO ringfence_owner, pg_database_owner;
+COMMENT ON FUNCTION ringfence.serve_formats(regnamespace) IS
+	'has PostgREST answer with CSV or NDJSON whatever a schema serves, for requests that accept it: makes the aggregates csv and ndjson there; 42501, 42723 if they are there';
