@@ -36,7 +36,7 @@ sub comparable
 	my ($text) = @_;
 	$text =~ s/[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/a time-ordered key, made at this run/g;
 	$text =~ s/[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/a random key, made at this very run /g;
-	$text =~ s/[ \t]+$//mg;
+	$text =~ s/[ \t\r]+$//mg;
 	$text =~ s/\n{2,}/\n/g;
 	$text =~ s/\A\n+|\n+\z//g;
 	return $text;
@@ -82,7 +82,7 @@ sub run_page
 }
 
 run_page($_)
-  for qw(README.md doc/audit.md doc/cleaning.md doc/context.md doc/core.md doc/gdpr.md doc/idempotency.md doc/isolation.md
+  for qw(README.md doc/audit.md doc/cleaning.md doc/context.md doc/core.md doc/export.md doc/gdpr.md doc/idempotency.md doc/imports.md doc/isolation.md
   doc/jobs.md doc/ledger.md doc/operations.md doc/retention.md);
 
 done_testing();
