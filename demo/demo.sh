@@ -3,8 +3,8 @@
 # three cleaning companies and two operators of chargers in it, and shows the same
 # requests made by different people, one that is sent three times, what is on record
 # of them, how a forgery of that is found, a driver's reward from the first tap
-# to the books, how long things are kept, and what remains of people who want to be
-# forgotten. With PostgREST on PATH, or named by POSTGREST, they
+# to the books, a ledger that leaves as a file, how long things are kept, and what
+# remains of people who want to be forgotten. With PostgREST on PATH, or named by POSTGREST, they
 # go over HTTP; else, or with POSTGREST empty, psql sends the statements that
 # PostgREST would send. SCALE=N loads about N thousand bookings. Run it as often
 # as you like; demo/stop.sh ends it.
@@ -88,6 +88,7 @@ if [ -n "$postgrest" ]; then
 fi
 . demo/requests.sh
 . demo/merchant_requests.sh
+. demo/export_requests.sh
 . demo/erasure_requests.sh
 
 echo

@@ -38,9 +38,12 @@ token_of() {
 	printf '%s' "${!name}"
 }
 
-# What the next requests give as their reason, and their Idempotency-Key.
+# What the next requests give as their reason, and their Idempotency-Key; the media
+# type they accept, and in which form the database hands that out (BODY of the SQL).
 reason=
 key=
+accept=
+answered_as=
 
 start_postgrest() {
 	local config=$work/postgrest.conf log=$work/postgrest.log port
@@ -106,7 +109,8 @@ by_superuser() {
 
 # show TITLE WHO METHOD PATH BODY SQL [PROFILE]: one request. WHO is a name in
 # tokens, or nobody; SQL is what PostgREST makes of the request; the variables
-# reason and key, if they aren't empty, go along as x-reason and Idempotency-Key.
+# reason, key and accept, if they aren't empty, go along as x-reason,
+# Idempotency-Key and Accept.
 show() {
 	local title=$1 who=$2 method=$3 path=$4 body=$5 query=$6 profile=${7:-cleaning_v1}
 	echo
@@ -137,6 +141,10 @@ over_http() {
 		arguments+=(-H "x-reason: $reason")
 		printed+=" -H 'x-reason: $reason'"
 	fi
+	if [ -n "$accept" ]; then
+		arguments+=(-H "Accept: $accept")
+		printed+=" -H 'Accept: $accept'"
+	fi
 	if [ -n "$key" ]; then
 		arguments+=(-H "Idempotency-Key: $key")
 		printed+=" -H 'Idempotency-Key: $key'"
@@ -151,13 +159,13 @@ over_http() {
 	echo "  $printed"
 	status=$(curl "${arguments[@]}" -D "$work/headers" -o "$work/answer" -w '%{http_code}')
 	echo "  $status"
-	sed -n 's/^\(idempotency-replayed: [^\r]*\).*/      \1/Ip' "$work/headers"
+	sed -n 's/^\(\(idempotency-replayed\|location\|content-disposition\|export-[a-z]*\|repr-digest\): [^\r]*\).*/      \1/Ip' "$work/headers"
 	brief <"$work/answer"
 }
 
 through_psql() {
-	local mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
-	local headers='{"host":"localhost","accept":"*/*"'${reason:+,\"x-reason\":\"$reason\"}${key:+,\"idempotency-key\":\"$key\"}'}'
+	local body_sql="${answered_as:-coalesce(json_agg(_postgrest_t), '[]')}" mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
+	local headers='{"host":"localhost","accept":"'"${accept:-*/*}"'"'${reason:+,\"x-reason\":\"$reason\"}${key:+,\"idempotency-key\":\"$key\"}'}'
 	[ "$method" != GET ] || mode=ONLY
 	if [ "$who" = nobody ]; then
 		role=ringfence_anon
@@ -166,7 +174,7 @@ through_psql() {
 		claims=${!claims_name}
 	fi
 	echo "  $method $path${body:+ $body}   ($who)${reason:+   x-reason: $reason}${key:+   Idempotency-Key: $key}"
-	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, coalesce(json_agg(_postgrest_t), '[]') AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
+	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, $body_sql AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
 	cat >"$work/request.sql" <<-SQL
 		\\set VERBOSITY verbose
 		BEGIN ISOLATION LEVEL READ COMMITTED READ $mode;
@@ -187,8 +195,10 @@ through_psql() {
 			POST) [[ $path == /rpc/* ]] && echo "  ${code:-200}" || echo "  ${code:-201}" ;;
 			*) echo "  ${code:-200}" ;;
 		esac
-		cut -d $'\037' -f 4 <<<"$output" | sed -n 's/.*"\(Idempotency-Replayed\)": "\([^"]*\)".*/      \1: \2/p'
-		cut -d $'\037' -f 3 <<<"$output" | brief
+		cut -d $'\037' -f 4 <<<"$output" |
+			grep -oE '"(Idempotency-Replayed|Location|Content-Disposition|Export-[A-Za-z]+|Repr-Digest)": "([^"\\]|\\.)*"' |
+			sed 's/^"\([^"]*\)": "\(.*\)"$/      \1: \2/; s/\\"/"/g'
+		cut -d $'\037' -f 3 <<<"$output" | tr '\036' '\n' | brief
 	else
 		code=$(sed -n 's/.*ERROR:  \([0-9A-Z]\{5\}\): .*/\1/p' <<<"$output" | head -n 1)
 		echo "  $(status_of "$code" "$who")"
