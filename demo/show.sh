@@ -39,7 +39,7 @@ token_of() {
 }
 
 # What the next requests give as their reason, and their Idempotency-Key; the media
-# type they accept, and in which form the database hands that out (BODY of the SQL).
+# type they accept; and where the answer is one value, what SQL makes the body of it.
 reason=
 key=
 accept=
@@ -164,9 +164,11 @@ over_http() {
 }
 
 through_psql() {
-	local body_sql="${answered_as:-coalesce(json_agg(_postgrest_t), '[]')}" mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
+	local body_sql="${answered_as:-coalesce(json_agg(_postgrest_t), '[]')}" page_sql=${answered_as:+1}
+	local mode=WRITE role=ringfence_member claims_name=${who}_claims claims output code main
 	local headers='{"host":"localhost","accept":"'"${accept:-*/*}"'"'${reason:+,\"x-reason\":\"$reason\"}${key:+,\"idempotency-key\":\"$key\"}'}'
 	[ "$method" != GET ] || mode=ONLY
+	page_sql=${page_sql:-pg_catalog.count(_postgrest_t)}
 	if [ "$who" = nobody ]; then
 		role=ringfence_anon
 		claims='{"role": "ringfence_anon"}'
@@ -174,7 +176,7 @@ through_psql() {
 		claims=${!claims_name}
 	fi
 	echo "  $method $path${body:+ $body}   ($who)${reason:+   x-reason: $reason}${key:+   Idempotency-Key: $key}"
-	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, pg_catalog.count(_postgrest_t) AS page_total, $body_sql AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
+	main="WITH pgrst_source AS ($query) SELECT null::bigint AS total_result_set, $page_sql AS page_total, $body_sql AS body, nullif(current_setting('response.headers', true), '') AS response_headers, nullif(current_setting('response.status', true), '') AS response_status, '' AS response_inserted FROM (SELECT * FROM pgrst_source) _postgrest_t"
 	cat >"$work/request.sql" <<-SQL
 		\\set VERBOSITY verbose
 		BEGIN ISOLATION LEVEL READ COMMITTED READ $mode;
