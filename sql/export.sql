@@ -337,7 +337,7 @@ SET timezone = 'UTC'
 AS $$
 	SELECT CASE what
 		WHEN 'rows' THEN pg_catalog.format('SELECT %s, %s FROM %s AS t WHERE %s%s ORDER BY %2$s',
-			CASE format WHEN 'ndjson' THEN 't' ELSE (
+			CASE format WHEN 'ndjson' THEN pg_catalog.format('(t.*)::%s', rel) ELSE (
 				SELECT string_agg(pg_catalog.format('t.%I', a.attname), ', ' ORDER BY a.attnum)
 				FROM pg_attribute AS a
 				WHERE a.attrelid = rel AND a.attnum > 0 AND NOT a.attisdropped

@@ -39,7 +39,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT ringfence.export_statement(d.relation, d.key, d.range_column, e.time_zone, e.from_date, e.to_date, e.format, p.last_key, what),
 		cardinality(d.key), e.format COLLATE "default", ringfence.export_options(e.options), e.time_zone, d.roles,
-		e.requested_as::text, p.last_key, e.consistent, e.parts = 0 AND coalesce((e.options -> 'header')::boolean, true)
+		e.requested_as::text, p.last_key, e.consistent, e.parts = 0
 	FROM ringfence_data.exports AS e
 	INNER JOIN ringfence_data.export_definitions AS d ON d.name = e.name
 	LEFT JOIN ringfence_data.export_parts AS p ON p.org_id = e.org_id AND p.export_id = e.id AND p.part = e.parts
@@ -300,6 +300,9 @@ BEGIN
 			WHERE d.name = e.name
 		)
 		WHERE e.org_id = org AND e.id = export;
+		IF EXISTS (SELECT FROM ringfence_data.export_parts AS p WHERE p.org_id = org AND p.export_id = export) THEN
+			PERFORM ringfence.fail_export(org, export, '55006', 'it has to begin anew, and a legal hold is on parts that it has');
+		END IF;
 	END IF;
 END
 $$;
@@ -344,12 +347,19 @@ BEGIN
 	IF finished OR NOT (SELECT e.consistent FROM ringfence_data.exports AS e WHERE e.org_id = org AND e.id = export) THEN
 		PERFORM FROM ringfence_data.exports AS e WHERE e.org_id = org AND e.id = export FOR UPDATE;
 	END IF;
-	SELECT e.consistent, e.parts INTO present
+	SELECT e.name, e.consistent, e.parts, e.shape INTO present
 	FROM ringfence_data.exports AS e
 	WHERE e.org_id = org AND e.id = export AND e.state = 'running' AND e.pid = pg_backend_pid();
 	IF NOT FOUND THEN
 		-- What it has stored in this transaction goes too.
 		RAISE EXCEPTION 'the export is not this process''s to write any more' USING ERRCODE = 'PT409';
+	ELSIF present.shape IS DISTINCT FROM (
+		-- The view was read: nobody alters it before this transaction ends.
+		SELECT ringfence.export_shape(d.relation, d.key, d.range_column)
+		FROM ringfence_data.export_definitions AS d
+		WHERE d.name = present.name
+	) THEN
+		RAISE EXCEPTION 'the columns of the export have changed' USING ERRCODE = 'serialization_failure', HINT = 'It begins anew.';
 	END IF;
 	part_number := 1 + (SELECT coalesce(max(p.part), 0) FROM ringfence_data.export_parts AS p WHERE p.org_id = org AND p.export_id = export);
 	INSERT INTO ringfence_data.export_parts (org_id, export_id, part, rows, bytes, data, sha256, last_key)
@@ -374,7 +384,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.store_export_part(uuid, uuid, bytea, bigint, text[], boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.store_export_part(uuid, uuid, bytea, bigint, text[], boolean) TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.store_export_part(uuid, uuid, bytea, bigint, text[], boolean) IS
-	'stores a part that was read, and with the last one puts on record that the export is done; PT409 if it isn''t this process''s to write any more, 22004 if there are rows without a key; for export_write()';
+	'stores a part that was read, and with the last one puts on record that the export is done; PT409 if it isn''t this process''s to write any more, 40001 if it is not of the columns that it was begun with, 22004 if there are rows without a key; for export_write()';
 
 CREATE FUNCTION ringfence.advance_export(org uuid, export uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

@@ -36,7 +36,7 @@ PG_FUNCTION_INFO_V1(ringfence_export_write);
 static int	part_bytes = 1024 * 1024;
 static int	export_timeout = 300000;
 
-/* What is put back. */
+/* What is put back. Allocated: locals that change may be lost with an error. */
 typedef struct Stage
 {
 	RfIdentity	present;
@@ -69,6 +69,15 @@ set_all(const RfExportOrder *order)
 	set_for_export("bytea_output", "hex");
 	set_for_export("xmloption", "content");
 	set_for_export("row_security", "on");
+}
+
+static Stage *
+make_stage(void)
+{
+	Stage	   *stage = palloc0(sizeof(Stage));
+
+	stage->present = *rf_context();
+	return stage;
 }
 
 /* Until leave(): whoever asked, and a time that a part may take. */
@@ -154,7 +163,7 @@ ringfence_export_read(PG_FUNCTION_ARGS)
 	char		nulls[5];
 	RfExportOrder order;
 	RfExportReader *volatile reader = NULL;
-	Stage		stage = {.identified = false};
+	Stage	   *stage;
 	MemoryContext mcxt = CurrentMemoryContext;
 	TupleDesc	desc;
 	Datum		result[2];
@@ -173,18 +182,18 @@ ringfence_export_read(PG_FUNCTION_ARGS)
 						 " o.requested_as, o.after, o.consistent, o.header"
 						 " FROM ringfence.export_now_order($1, $2, $3, $4, $5) AS o",
 						 lengthof(types), types, values, nulls, mcxt, &order);
-	stage.present = *rf_context();
-	enter(&order, NULL, &stage);
+	stage = make_stage();
 	PG_TRY();
 	{
+		enter(&order, NULL, stage);
 		reader = rf_export_open(&order, MaxAllocSize, mcxt);
 		(void) rf_export_part(reader);
-		leave(&stage);
+		leave(stage);
 	}
 	PG_CATCH();
 	{
-		leave_context(&stage);
-		name_timeout(&stage);
+		leave_context(stage);
+		name_timeout(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -240,7 +249,7 @@ ringfence_export_number(PG_FUNCTION_ARGS)
 {
 	RfExportOrder order;
 	RfIdentity	identity;
-	Stage		stage = {.identified = false};
+	Stage	   *stage;
 	int64		number = 0;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -249,17 +258,17 @@ ringfence_export_number(PG_FUNCTION_ARGS)
 					  text_to_cstring(PG_GETARG_TEXT_PP(2)), CurrentMemoryContext,
 					  &order);
 	rf_export_identify(order.requested_as, order.roles, &identity);
-	stage.present = *rf_context();
+	stage = make_stage();
 	PG_TRY();
 	{
-		enter(&order, &identity, &stage);
+		enter(&order, &identity, stage);
 		number = one_number(order.statement);
-		leave(&stage);
+		leave(stage);
 	}
 	PG_CATCH();
 	{
-		leave_context(&stage);
-		name_timeout(&stage);
+		leave_context(stage);
+		name_timeout(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -332,23 +341,23 @@ ringfence_export_write(PG_FUNCTION_ARGS)
 											   ALLOCSET_DEFAULT_SIZES);
 	RfExportOrder order;
 	RfIdentity	identity;
-	Stage		stage = {.identified = false};
+	Stage	   *stage;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	take_stored_order(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), "rows", mcxt,
 					  &order);
 	rf_export_identify(order.requested_as, order.roles, &identity);
-	stage.present = *rf_context();
+	stage = make_stage();
 	PG_TRY();
 	{
 		write_parts(PG_GETARG_DATUM(0), PG_GETARG_DATUM(1), &order, &identity,
-					&stage, mcxt);
+					stage, mcxt);
 	}
 	PG_CATCH();
 	{
-		leave_context(&stage);
-		name_timeout(&stage);
+		leave_context(stage);
+		name_timeout(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();

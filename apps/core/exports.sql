@@ -506,7 +506,8 @@ BEGIN
 	SELECT p.data, p.sha256 INTO wanted
 	FROM ringfence_data.export_parts AS p
 	WHERE p.org_id = export.org_id AND p.export_id = export.id AND p.part = export_part.part;
-	IF NOT FOUND THEN
+	-- What a legal hold alone keeps is not handed out.
+	IF NOT FOUND OR export.parts_gone_at IS NOT NULL THEN
 		RAISE EXCEPTION 'the export has expired' USING ERRCODE = 'PT410', HINT = 'Ask for it anew with start_export().';
 	END IF;
 	PERFORM ringfence.add_response_headers(jsonb_build_array(
