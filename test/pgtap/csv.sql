@@ -2,7 +2,7 @@
 -- corpus says; what was written is read back as it was; options, errors and rights.
 \ir include/tenants.sql
 BEGIN;
-SELECT plan(126);
+SELECT plan(130);
 \ir include/injections.sql
 
 -- COPY's bytes, and csv()'s, of a query; and a CSV read into a table.
@@ -331,6 +331,23 @@ UPDATE ringfence_data.orgs SET settings = settings || '{"record_exports": false}
 UPDATE ringfence_data.orgs SET settings = settings || '{"record_exports": true}' WHERE name = 'Birch Services';
 SELECT pg_temp.act_as('owner');
 SELECT isnt((SELECT cleaning_v1.csv(c) FROM cleaning_v1.clients AS c), '', 'not for another organization''s setting');
+RESET ROLE;
+
+-- A schema of somebody's own: the database's owner has it served so.
+CREATE ROLE regress_csv_owner;
+SELECT format('ALTER DATABASE %I OWNER TO regress_csv_owner', current_database()) \gexec
+SET ROLE regress_csv_owner;
+CREATE SCHEMA regress_v1;
+SELECT ringfence.serve_formats('regress_v1') \g /dev/null
+GRANT USAGE ON SCHEMA regress_v1 TO ringfence_member;
+SELECT is((SELECT array_agg(p.proname || ' ' || p.proacl::text ORDER BY p.proname) FROM pg_proc AS p WHERE p.pronamespace = 'regress_v1'::regnamespace AND has_function_privilege('ringfence_member', p.oid, 'EXECUTE')
+	AND has_function_privilege('ringfence_operator', p.oid, 'EXECUTE') AND NOT has_function_privilege('ringfence_anon', p.oid, 'EXECUTE')),
+	(SELECT array_agg(n || ' {regress_csv_owner=X/regress_csv_owner,ringfence_member=X/regress_csv_owner,ringfence_operator=X/regress_csv_owner}') FROM unnest('{csv,ndjson}'::text[]) AS n), 'for members and operators');
+SELECT throws_ok($$SELECT ringfence.serve_formats('regress_v1')$$, '42723', 'function "csv" already exists with same argument types', 'once');
+RESET ROLE;
+SELECT pg_temp.act_as('owner');
+SELECT is(regress_v1.csv(v) || regress_v1.ndjson(v), E'value\r\n\"\'=1\"\r\n{\"value\":\"=1\"}\n', 'an owner''s own schema has the aggregates too') FROM (VALUES ('=1')) AS v (value);
+SELECT throws_ok($$SELECT ringfence.serve_formats('regress_v1')$$, '42501', 'permission denied for function serve_formats', 'a member has nothing served');
 RESET ROLE;
 \! rm -f "$CSV_FILE"
 
