@@ -387,7 +387,7 @@ LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$
 	SELECT ringfence.export_statement(d.relation, d.key, d.range_column, z.zone, from_date, to_date, format, NULL, 'rows'),
-		cardinality(d.key), format, options, z.zone, d.roles, NULL, NULL::text[], false, true
+		cardinality(d.key), format, options, z.zone, d.roles, NULL, NULL::text[], true, true
 	FROM ringfence_data.export_definitions AS d
 	CROSS JOIN LATERAL ringfence.org_time_zone(ringfence.org_id()) AS z (zone)
 	WHERE d.name = export_now_order.name AND ringfence.is_exportable(d.relation)

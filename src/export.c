@@ -69,6 +69,8 @@ set_all(const RfExportOrder *order)
 	set_for_export("bytea_output", "hex");
 	set_for_export("xmloption", "content");
 	set_for_export("row_security", "on");
+	/* Of a statement that is run for one part, whose rows are some thousand. */
+	set_for_export("cursor_tuple_fraction", "0.01");
 }
 
 static Stage *
