@@ -1,10 +1,10 @@
 /*
  * export_rows.c: the rows of an export, one after the other, into parts.
  *
- * A cursor hands out row by row, and each is written before the next is made: so
- * memory is that of a part and a row, however many there are. Keys only ever go
- * up, which is checked: an export that goes on after the key of its last row
- * would miss rows that have the same one, or none.
+ * A cursor hands out rows, and each is written before the next is made, until one
+ * doesn't fit: so memory is that of a part and a row, however many there are. Keys
+ * only ever go up, which is checked: an export that goes on after the key of its
+ * last row would miss rows that have the same one, or none.
  *
  * A row that doesn't fit into its part any more begins the next one. Where that
  * is another statement's, it is read there again.
@@ -31,6 +31,9 @@
 
 #include "compat.h"
 #include "export.h"
+
+/* Asked of the cursor, which costs as much as a narrow row. */
+#define ROWS_AT_A_TIME 1000
 
 typedef struct KeyColumn
 {
@@ -170,7 +173,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	write_row(reader, slot);
 	MemoryContextSwitchTo(old);
 	MemoryContextReset(reader->row_mcxt);
-	return true;
+	return reader->fits == 0;	/* else no other row for now */
 }
 
 static void
@@ -302,10 +305,13 @@ rf_export_part(RfExportReader *reader)
 	while (reader->fits == 0)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (PortalRunFetch(reader->portal, FETCH_FORWARD, 1,
-						   &reader->receiver) == 0)
+		if (PortalRunFetch(reader->portal, FETCH_FORWARD, ROWS_AT_A_TIME,
+						   &reader->receiver) < ROWS_AT_A_TIME &&
+			reader->fits == 0)
 			return true;
 	}
+	/* We stopped it: it takes fewer rows than were asked for as the end. */
+	reader->portal->atEnd = false;
 	return false;
 }
 
