@@ -24,7 +24,8 @@
  *
  * Memory: an identity, the claims it came from and the pin's text live in
  * context_mcxt, which the transaction callback resets. A later pin makes new
- * ones, for somebody may still be reading the old.
+ * ones, for somebody may still be reading the old. What goes back and forth
+ * between two identities makes each once, however often.
  */
 #include "postgres.h"
 
@@ -53,6 +54,7 @@ static struct
 	const char *claims;			/* in context_mcxt; "" for none */
 	const char *pin;			/* serialized identity, or NULL */
 	const RfIdentity *identity; /* in context_mcxt, never changed there */
+	const RfIdentity *former;	/* the one before it, or NULL; likewise */
 	RfSubject	subject;		/* whom the claims name, known or not */
 }			current;
 
@@ -200,15 +202,37 @@ rf_context_identify(const RfClaims *claims, RfIdentity *identity)
 	narrow(&identity->grants, claims);
 }
 
+static bool
+is_identity(const RfIdentity *kept, const RfIdentity *identity)
+{
+	return kept != NULL && memcmp(kept, identity, sizeof(*identity)) == 0;
+}
+
+/* The identity as it is kept until the transaction ends. */
+static const RfIdentity *
+keep_identity(const RfIdentity *identity)
+{
+	RfIdentity *copy;
+
+	if (is_identity(current.identity, identity))
+		return current.identity;
+	if (is_identity(current.former, identity))
+		return current.former;
+	copy = MemoryContextAlloc(context_mcxt, sizeof(RfIdentity));
+	*copy = *identity;
+	return copy;
+}
+
 static void
 pin(const RfIdentity *identity, bool from_claims)
 {
-	RfIdentity *copy = MemoryContextAlloc(context_mcxt, sizeof(RfIdentity));
-	const char *claims = MemoryContextStrdup(context_mcxt, claims_text());
+	const RfIdentity *kept = keep_identity(identity);
 
-	*copy = *identity;
-	current.identity = copy;
-	current.claims = claims;
+	if (current.claims == NULL || strcmp(current.claims, claims_text()) != 0)
+		current.claims = MemoryContextStrdup(context_mcxt, claims_text());
+	if (kept != current.identity)
+		current.former = current.identity;
+	current.identity = kept;
 	current.from_claims = from_claims;
 	current.stale = false;
 	current.pin = NULL;

@@ -5,7 +5,7 @@ CREATE FUNCTION public.holds(VARIADIC roles text[]) RETURNS boolean LANGUAGE plp
 AS $$ BEGIN RETURN ringfence.has_role(VARIADIC roles); END $$;
 CREATE FUNCTION public.is_owner() RETURNS boolean LANGUAGE plpgsql STABLE
 AS $$ BEGIN RETURN ringfence.has_role('owner'); END $$;
-SELECT plan(79);
+SELECT plan(81);
 
 -- A member of an active organization
 SET SESSION AUTHORIZATION regress_web;
@@ -181,6 +181,22 @@ BEGIN
 END
 $$;
 SELECT results_eq('SELECT seen FROM public.kept_result', ARRAY[:'org_a'::uuid], 'a procedure''s argument is the same after its COMMIT');
+
+-- Code that goes back and forth between two callers, as an export does with each
+-- part, keeps each once, until the transaction ends
+BEGIN;
+DO $$
+BEGIN
+	FOR i IN 1 .. 500 LOOP
+		PERFORM ringfence.set_context('0aaaaaaa-0000-7000-8000-00000000000a'),
+			ringfence.set_context('0bbbbbbb-0000-7000-8000-00000000000b', 'bbbbbbbb-0000-4000-8000-00000000000b');
+	END LOOP;
+END
+$$;
+SELECT cmp_ok(m.total_bytes, '<=', 65536::bigint, 'contexts that come back a thousand times take no more memory')
+FROM pg_backend_memory_contexts AS m WHERE m.name = 'ringfence context';
+SELECT is(ringfence.org_id(), :'org_b', 'and the last one counts');
+COMMIT;
 
 -- uuid7
 SELECT matches(ringfence.uuid7()::text, '^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$', 'uuid7() is version 7, variant 10');
