@@ -369,9 +369,8 @@ GRANT EXECUTE ON FUNCTION ringfence.export_statement(regclass, name[], name, tex
 COMMENT ON FUNCTION ringfence.export_statement(regclass, name[], name, text, date, date, text, text[], text) IS
 	'the statement that reads the rows of an export in a range of days, from a key on, and behind their columns, or the row itself for ndjson, the key once more; for "count" the one that counts them all, for "unkeyed" the one that counts 1 if there is a row with a NULL in its key';
 
--- The forms in which the library takes its orders.
-CREATE FUNCTION ringfence.export_now_order(name text, from_date date, to_date date, format text, options ringfence.csv_options)
-RETURNS TABLE (
+-- The form in which the library takes its orders.
+CREATE TYPE ringfence.export_reading AS (
 	statement text,
 	keys integer,
 	format text,
@@ -382,7 +381,12 @@ RETURNS TABLE (
 	after text[],
 	consistent boolean,
 	header boolean
-)
+);
+COMMENT ON TYPE ringfence.export_reading IS
+	'what the library is to read for an export: the statement, how many columns behind the others are the key, how rows are written, where times are, who may have it, as whom (JSON) and after which key it is read';
+
+CREATE FUNCTION ringfence.export_now_order(name text, from_date date, to_date date, format text, options ringfence.csv_options)
+RETURNS SETOF ringfence.export_reading
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$

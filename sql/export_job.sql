@@ -22,18 +22,7 @@ COMMENT ON FUNCTION ringfence.export_shape(regclass, name[], name) IS
 	'what must stay the same while an export is written: relation, columns with their types, and key';
 
 CREATE FUNCTION ringfence.export_order(org uuid, export uuid, what text)
-RETURNS TABLE (
-	statement text,
-	keys integer,
-	format text,
-	options ringfence.csv_options,
-	zone text,
-	roles text[],
-	requested_as text,
-	after text[],
-	consistent boolean,
-	header boolean
-)
+RETURNS SETOF ringfence.export_reading
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
 SET search_path = pg_catalog, pg_temp
 AS $$

@@ -180,9 +180,7 @@ ringfence_export_read(PG_FUNCTION_ARGS)
 	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	rf_export_take_order("SELECT o.statement, o.keys, o.format, o.options, o.zone, o.roles,"
-						 " o.requested_as, o.after, o.consistent, o.header"
-						 " FROM ringfence.export_now_order($1, $2, $3, $4, $5) AS o",
+	rf_export_take_order("ringfence.export_now_order($1, $2, $3, $4, $5)",
 						 lengthof(types), types, values, nulls, mcxt, &order);
 	stage = make_stage();
 	PG_TRY();
@@ -221,9 +219,7 @@ take_stored_order(Datum org, Datum export, const char *what,
 	GetUserIdAndSecContext(&user, &security);
 	SetUserIdAndSecContext(get_role_oid(RF_ROLE_JOBS, false),
 						   security | SECURITY_LOCAL_USERID_CHANGE);
-	rf_export_take_order("SELECT o.statement, o.keys, o.format, o.options, o.zone, o.roles,"
-						 " o.requested_as, o.after, o.consistent, o.header"
-						 " FROM ringfence.export_order($1, $2, $3) AS o",
+	rf_export_take_order("ringfence.export_order($1, $2, $3)",
 						 lengthof(types), types, values, NULL, mcxt, order);
 	SetUserIdAndSecContext(user, security);
 	if (order->requested_as == NULL)

@@ -28,7 +28,7 @@ typedef struct RfExportOrder
 typedef struct RfExportReader RfExportReader;
 
 /* export_order.c */
-extern void rf_export_take_order(const char *query, int nargs, Oid *types,
+extern void rf_export_take_order(const char *call, int nargs, Oid *types,
 								 Datum *values, const char *nulls,
 								 MemoryContext mcxt, RfExportOrder *order);
 extern void rf_export_identify(const char *requested_as, List *roles,

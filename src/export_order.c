@@ -73,13 +73,16 @@ is_true(const char *name)
 }
 
 /*
- * Takes the order that a query of ours makes, into that memory. SPI must be
- * connected. Throws 42704 where there is none.
+ * Takes the order that a function of ours makes, called as given, into that
+ * memory. SPI must be connected. Throws 42704 where there is none.
  */
 void
-rf_export_take_order(const char *query, int nargs, Oid *types, Datum *values,
+rf_export_take_order(const char *call, int nargs, Oid *types, Datum *values,
 					 const char *nulls, MemoryContext mcxt, RfExportOrder *order)
 {
+	const char *query = psprintf("SELECT o.statement, o.keys, o.format, o.options, o.zone, o.roles,"
+								 " o.requested_as, o.after, o.consistent, o.header"
+								 " FROM %s AS o", call);
 	Datum		value;
 	bool		isnull;
 

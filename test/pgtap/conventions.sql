@@ -1,7 +1,7 @@
 -- What the extension and the apps must look like, asked of the catalogs: each
 -- query lists offenders and returns no row.
 BEGIN;
-SELECT plan(17);
+SELECT plan(18);
 
 CREATE TEMPORARY VIEW our_schemas AS
 SELECT n.oid, n.nspname
@@ -206,6 +206,22 @@ SELECT is_empty($$
 			JOIN our_schemas AS s ON s.oid = c.relnamespace
 		WHERE p.polcmd IN ('w', '*') AND p.polwithcheck IS NULL
 $$, 'policies on writes say what may be written');
+
+-- An app's page names all that it serves; what core does stands on the rooms' pages.
+\set cleaning `cat doc/cleaning.md`
+\set merchant `cat doc/merchant.md`
+\set all `cat doc/*.md`
+SELECT is_empty(format($$
+	SELECT e.api, e.name
+		FROM (
+			SELECT p.pronamespace, p.proname FROM pg_proc AS p WHERE p.prokind <> 'a'
+			UNION
+			SELECT c.relnamespace, c.relname FROM pg_class AS c WHERE c.relkind = 'v'
+		) AS e (api, name)
+			JOIN (VALUES ('cleaning_v1'::regnamespace, %L), ('merchant_v1', %L), ('ringfence_v1', %L)) AS p (api, page)
+				ON p.api = e.api
+		WHERE p.page !~ ('[`/.]' || e.name || '\M')
+$$, :'cleaning', :'merchant', :'all'), 'every endpoint is on a page');
 
 SELECT * FROM finish();
 ROLLBACK;
