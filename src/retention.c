@@ -322,7 +322,7 @@ is_kind(Jsonb *task, const char *const *kinds)
 	if (kind == NULL || kind->type != jbvString)
 		return false;
 	for (int i = 0; kinds[i] != NULL; i++)
-		if (kind->val.string.len == strlen(kinds[i]) &&
+		if (kind->val.string.len == (int) strlen(kinds[i]) &&
 			memcmp(kind->val.string.val, kinds[i], strlen(kinds[i])) == 0)
 			return true;
 	return false;
