@@ -121,7 +121,11 @@ ringfence_lock_exports(PG_FUNCTION_ARGS)
 	pg_uuid_t  *org = PG_GETARG_UUID_P(0);
 	LOCKTAG		tag;
 
-	PreventCommandDuringRecovery("lock_exports()");
+	if (RecoveryInProgress())
+		ereport(ERROR,
+				(errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+				 errmsg("cannot start exports on a standby"),
+				 errhint("Connect to the primary.")));
 	/* As a job's lock, but of another number, and the transaction's. */
 	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId,
 					   hash_bytes(org->data, UUID_LEN), 2);
