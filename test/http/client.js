@@ -1,9 +1,9 @@
-// A request to the PostgREST that POSTGREST_URL names.
+// A request to the PostgREST that POSTGREST_URL names, or to another one.
 'use strict';
 
-// A body that is no JSON is the text it is; null is none.
-async function http(caller, method, path, { body, headers, signal } = {}) {
-  const response = await fetch(process.env.POSTGREST_URL + path, {
+// A body that is no JSON is the text it is; null is none. "bytes" are what came.
+async function http(caller, method, path, { body, headers, signal, url = process.env.POSTGREST_URL } = {}) {
+  const response = await fetch(url + path, {
     method,
     signal,
     headers: {
@@ -13,14 +13,15 @@ async function http(caller, method, path, { body, headers, signal } = {}) {
     },
     body: body === undefined ? undefined : JSON.stringify(body),
   });
-  const text = await response.text();
+  const bytes = Buffer.from(await response.arrayBuffer());
+  const text = bytes.toString();
   let answer = text;
   try {
     answer = text === '' ? null : JSON.parse(text);
   } catch {
     // not JSON: the text it is
   }
-  return { status: response.status, body: answer, headers: response.headers };
+  return { status: response.status, body: answer, headers: response.headers, bytes };
 }
 
 module.exports = { http };

@@ -89,7 +89,7 @@ test('a row that is posted three times is there once', async (t) => {
   await t.test('as CSV', async () => {
     const body = { amount: 100, note: note() };
     const answer = await thrice(owner, 'POST', '/payments', { body, prefer: REPRESENTATION, headers: { accept: 'text/csv' } });
-    assert.match(answer.body, /^org_id,id,amount,note\n/);
+    assert.match(answer.body, /^org_id,id,amount,note\r\n/);
     assert.equal(await payments(body.note), 1);
   });
   await t.test('as one object', async () => {
