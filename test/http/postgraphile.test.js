@@ -1,7 +1,7 @@
 // Each request goes through PostGraphile over HTTP and through the replay of
 // PostgREST's statements; rows and refusals must be the same.
 'use strict';
-const { randomUUID } = require('node:crypto');
+const { createHash, randomUUID } = require('node:crypto');
 const { after, before, test } = require('node:test');
 const assert = require('node:assert/strict');
 const pg = require('pg');
@@ -25,12 +25,14 @@ const ROLES = ['owner', 'admin', 'dispatcher', 'finance', 'worker', 'client'];
 const web = new pg.Pool({ user: 'regress_web', max: 2 });
 let server;
 let onceServer;
+let coreServer;
 let callers;
 let orgs;
 
 before(async () => {
   server = await start(web, ['cleaning_v1'], await database.jwks());
   onceServer = await start(web, ['once_v1'], await database.jwks());
+  coreServer = await start(web, ['ringfence_v1'], await database.jwks());
   orgs = (await database.orgs()).slice(0, 2);
   callers = [await database.caller()];
   for (const org of orgs) {
@@ -41,6 +43,7 @@ before(async () => {
 after(async () => {
   server.close();
   onceServer.close();
+  coreServer.close();
   await web.end();
   await database.admin.end();
 });
@@ -152,6 +155,47 @@ test('a report has the same figures', async (t) => {
       assert.deepEqual(answer.data.gstReport.nodes.map(plain), expected.body.map(plain));
     });
   }
+});
+
+test('an export at once is the file that is on record', async () => {
+  const ledger = 'mutation { exportSalesLedger(input: { from: null, to: null }) { textCsv } }';
+  const records = '{ allExports(orderBy: ID_DESC, first: 1) { nodes { name state bytes sha256 } } }';
+  for (const caller of callers) {
+    const answer = await graphql(caller, ledger);
+    if (!/^(owner|admin|finance) /.test(caller.name)) {
+      assert.equal(answer.errors[0].errcode, '42501');
+      continue;
+    }
+    const { textCsv } = answer.data.exportSalesLedger;
+    assert.match(textCsv, /^org_id,issue_date,number,.*\r\n/);
+    assert.ok(textCsv.trimEnd().split('\r\n').slice(1).every((line) => line.startsWith(caller.claims.org_id)));
+    const { data } = await graphql(caller, records, {}, { to: coreServer });
+    assert.deepEqual(data.allExports.nodes, [{
+      name: 'sales_ledger',
+      state: 'done',
+      bytes: String(Buffer.byteLength(textCsv)),
+      sha256: createHash('sha256').update(textCsv).digest('hex'),
+    }]);
+  }
+});
+
+test('an export in parts is started, and seen by its own organization', async () => {
+  const finance = callers.find(({ name }) => name.startsWith('finance'));
+  const other = callers.find(({ name, claims }) => name.startsWith('owner') && claims.org_id !== finance.claims.org_id);
+  const worker = callers.find(({ name }) => name.startsWith('worker'));
+  const to = { to: coreServer };
+  const start_ = 'mutation { startExport(input: { name: "bookings", from: "2025-01-01" }) { export { id state parts } } }';
+  const { data: { startExport: { export: started } } } = await graphql(finance, start_, {}, to);
+  assert.deepEqual([started.state, started.parts], ['queued', 0]);
+  await database.admin.query("CALL ringfence.run_job('exports')");
+  const manifest = 'query ($id: UUID!) { exportManifest(id: $id) }';
+  const { data } = await graphql(finance, manifest, { id: started.id }, to);
+  assert.deepEqual([data.exportManifest.state, data.exportManifest.parts.length], ['done', 1]);
+  for (const caller of [other, worker]) {
+    const { errors } = await graphql(caller, manifest, { id: started.id }, to);
+    assert.deepEqual([errors[0].errcode, errors[0].message], ['PT404', 'export not found']);
+  }
+  assert.equal((await graphql(worker, start_, {}, to)).errors[0].errcode, '42501');
 });
 
 test('a token that does not hold is 401', async () => {
