@@ -103,22 +103,24 @@ COMMENT ON COLUMN cleaning.deposits_ledger.invoice_refunded_minor IS 'refunds on
 COMMENT ON COLUMN cleaning.deposits_ledger.invoice_id IS 'the invoice';
 COMMENT ON COLUMN cleaning.deposits_ledger.client_id IS 'the client';
 
+-- Keys are within an organization, whose rows an index on org_id and the key has in
+-- order: with org_id in a key, it would be read from the first row on for each part.
 SELECT ringfence.declare_export(e.name, e.relation::regclass, ('{' || e.key || '}')::name[], ('{' || e.roles || '}')::text[], e.range_column,
 	description => e.description)
 FROM (VALUES
-	('sales_ledger', 'cleaning.sales_ledger', 'org_id,issue_date,number', 'owner,admin,finance', 'issue_date', 'invoices issued, with what was paid'),
-	('payments', 'cleaning.payments_ledger', 'org_id,moved_at,payment_id', 'owner,admin,finance', 'moved_at', 'payments, deposits and refunds'),
-	('deposits', 'cleaning.deposits_ledger', 'org_id,moved_at,payment_id', 'owner,admin,finance', 'moved_at', 'deposits'),
-	('clients', 'cleaning_v1.clients', 'org_id,id', 'owner,admin,dispatcher,finance', NULL, 'clients'),
-	('teams', 'cleaning_v1.teams', 'org_id,id', 'owner,admin,dispatcher,finance,worker', NULL, 'teams'),
-	('workers', 'cleaning_v1.workers', 'org_id,id', 'owner,admin,dispatcher,finance', NULL, 'workers'),
-	('worker_rates', 'cleaning_v1.worker_rates', 'org_id,id', 'owner,admin,finance', NULL, 'what an hour of a worker costs'),
-	('bookings', 'cleaning_v1.bookings', 'org_id,starts_at,id', 'owner,admin,dispatcher,finance', 'starts_at', 'bookings, with their prices'),
-	('invoices', 'cleaning_v1.invoices', 'org_id,issue_date,number', 'owner,admin,dispatcher,finance', 'issue_date', 'invoices'),
-	('invoice_items', 'cleaning_v1.invoice_items', 'org_id,invoice_id,position', 'owner,admin,dispatcher,finance', NULL, 'lines of invoices'),
-	('leads', 'cleaning_v1.leads', 'org_id,created_at,id', 'owner,admin,dispatcher', 'created_at', 'leads'),
-	('referral_credits', 'cleaning_v1.referral_credits', 'org_id,created_at,id', 'owner,admin,finance', 'created_at', 'referral credits'),
-	('photos', 'cleaning_v1.photos', 'org_id,created_at,id', 'owner,admin,dispatcher', 'created_at', 'photos of visits, without the images')
+	('sales_ledger', 'cleaning.sales_ledger', 'issue_date,number', 'owner,admin,finance', 'issue_date', 'invoices issued, with what was paid'),
+	('payments', 'cleaning.payments_ledger', 'moved_at,payment_id', 'owner,admin,finance', 'moved_at', 'payments, deposits and refunds'),
+	('deposits', 'cleaning.deposits_ledger', 'moved_at,payment_id', 'owner,admin,finance', 'moved_at', 'deposits'),
+	('clients', 'cleaning_v1.clients', 'id', 'owner,admin,dispatcher,finance', NULL, 'clients'),
+	('teams', 'cleaning_v1.teams', 'id', 'owner,admin,dispatcher,finance,worker', NULL, 'teams'),
+	('workers', 'cleaning_v1.workers', 'id', 'owner,admin,dispatcher,finance', NULL, 'workers'),
+	('worker_rates', 'cleaning_v1.worker_rates', 'id', 'owner,admin,finance', NULL, 'what an hour of a worker costs'),
+	('bookings', 'cleaning_v1.bookings', 'starts_at,id', 'owner,admin,dispatcher,finance', 'starts_at', 'bookings, with their prices'),
+	('invoices', 'cleaning_v1.invoices', 'issue_date,number', 'owner,admin,dispatcher,finance', 'issue_date', 'invoices'),
+	('invoice_items', 'cleaning_v1.invoice_items', 'invoice_id,position', 'owner,admin,dispatcher,finance', NULL, 'lines of invoices'),
+	('leads', 'cleaning_v1.leads', 'created_at,id', 'owner,admin,dispatcher', 'created_at', 'leads'),
+	('referral_credits', 'cleaning_v1.referral_credits', 'created_at,id', 'owner,admin,finance', 'created_at', 'referral credits'),
+	('photos', 'cleaning_v1.photos', 'created_at,id', 'owner,admin,dispatcher', 'created_at', 'photos of visits, without the images')
 ) AS e (name, relation, key, roles, range_column, description);
 
 CREATE FUNCTION cleaning_v1.export_sales_ledger("from" date, "to" date) RETURNS ringfence."text/csv"
