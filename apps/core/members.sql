@@ -92,6 +92,36 @@ REVOKE EXECUTE ON FUNCTION ringfence_data.require_role(VARIADIC text[]) FROM PUB
 COMMENT ON FUNCTION ringfence_data.require_role(VARIADIC text[]) IS
 	'42501 unless the user holds one of these roles; for ringfence_owner''s functions';
 
+-- What an organization's settings may be, whoever writes them. Apps have keys of
+-- their own, and check these where they read them.
+CREATE FUNCTION ringfence_data.check_settings(settings jsonb) RETURNS void
+LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	wrong text;
+BEGIN
+	IF jsonb_typeof(settings) <> 'object' THEN
+		RAISE EXCEPTION 'settings of an organization are a JSON object' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	SELECT s.key INTO wrong FROM jsonb_object_keys(settings) AS s (key) WHERE s.key !~ '^[a-z][a-z0-9_]{0,62}$' LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'invalid name "%" of a setting', left(wrong, 63)
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It is up to 63 lower case letters, digits and underscores.';
+	END IF;
+	IF jsonb_typeof(settings -> 'record_exports') NOT IN ('boolean', 'null') THEN
+		RAISE EXCEPTION 'setting record_exports is true or false' USING ERRCODE = 'invalid_parameter_value';
+	ELSIF jsonb_typeof(settings -> 'time_zone') NOT IN ('string', 'null') THEN
+		RAISE EXCEPTION 'setting time_zone is the name of a time zone' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	-- 22023 for one that is none.
+	PERFORM timezone(settings ->> 'time_zone', timestamptz '2000-01-01 00:00:00+00');
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.check_settings(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.check_settings(jsonb) IS
+	'22023 unless these can be settings of an organization: a JSON object, time_zone a time zone, record_exports true or false; for ringfence_owner''s functions';
+
 CREATE FUNCTION ringfence_v1.create_org(
 	name text,
 	owner_email text,
@@ -104,6 +134,7 @@ AS $$
 DECLARE
 	new_id uuid := ringfence.uuid7();
 BEGIN
+	PERFORM ringfence_data.check_settings(settings);
 	PERFORM ringfence.begin_org(new_id);
 	INSERT INTO ringfence_data.orgs (id, name, region, settings)
 	VALUES (new_id, create_org.name, create_org.region, coalesce(create_org.settings, '{}'));
@@ -116,7 +147,7 @@ EXCEPTION
 	WHEN check_violation OR not_null_violation THEN
 		RAISE EXCEPTION 'invalid name, address or settings of an organization'
 			USING ERRCODE = 'invalid_parameter_value',
-			DETAIL = 'A name has 1 to 200 characters without blanks around it; settings are a JSON object.';
+			DETAIL = 'A name has 1 to 200 characters without blanks around it; settings are a JSON object of 64 kB at most.';
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.create_org(text, text, text, jsonb) FROM PUBLIC;
@@ -155,6 +186,38 @@ REVOKE EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.set_org_status(text) TO ringfence_operator, ringfence_jobs;
 COMMENT ON FUNCTION ringfence_v1.set_org_status(text) IS
 	'makes the entered organization active, suspended or closed, from its members'' next transaction on; for operators and jobs; 42501 if none is entered, 22023, PT409 if it is deleted or its deletion is ordered';
+
+CREATE FUNCTION ringfence_v1.set_org_settings(settings jsonb) RETURNS jsonb
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+	answer jsonb;
+BEGIN
+	IF ringfence.org_id() IS NULL THEN
+		RAISE EXCEPTION 'no organization is set for this transaction' USING ERRCODE = 'insufficient_privilege';
+	ELSIF ringfence.actor() NOT IN ('operator', 'job') THEN
+		PERFORM ringfence_data.require_role('owner');
+	END IF;
+	PERFORM ringfence_data.check_settings(set_org_settings.settings);
+	UPDATE ringfence_data.orgs AS o
+	SET settings = (o.settings || set_org_settings.settings)
+		- ARRAY(SELECT s.key FROM jsonb_each(set_org_settings.settings) AS s WHERE s.value = 'null')
+	WHERE o.id = ringfence.org_id() AND o.status <> 'deleted'
+	RETURNING o.settings INTO answer;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'the organization is deleted' USING ERRCODE = 'PT409';
+	END IF;
+	RETURN answer;
+EXCEPTION WHEN check_violation THEN
+	RAISE EXCEPTION 'settings of an organization are too large'
+		USING ERRCODE = 'invalid_parameter_value', DETAIL = 'They have 64 kB at most.';
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_v1.set_org_settings(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence_v1.set_org_settings(jsonb) TO ringfence_member, ringfence_operator, ringfence_jobs;
+COMMENT ON FUNCTION ringfence_v1.set_org_settings(jsonb) IS
+	'changes settings of the organization, {"time_zone": "America/Vancouver", "record_exports": true}, and returns them all; others stay as they are, and null takes one away; for owners, and operators and jobs who entered; 42501, 22023 for a time zone that is none and such, PT409 if it is deleted';
 
 CREATE FUNCTION ringfence_v1.invite(email text, roles text[], party jsonb DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER

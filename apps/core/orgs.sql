@@ -12,7 +12,7 @@ CREATE TABLE ringfence_data.orgs (
 	CONSTRAINT orgs_name_key UNIQUE (name),
 	CONSTRAINT orgs_name_check CHECK (name = btrim(name) AND length(name) BETWEEN 1 AND 200),
 	CONSTRAINT orgs_status_check CHECK (status IN ('active', 'suspended', 'closed', 'deleted')),
-	CONSTRAINT orgs_settings_check CHECK (jsonb_typeof(settings) = 'object')
+	CONSTRAINT orgs_settings_check CHECK (jsonb_typeof(settings) = 'object' AND octet_length(settings::text) <= 65536)
 );
 COMMENT ON TABLE ringfence_data.orgs IS 'organizations: the tenants';
 COMMENT ON COLUMN ringfence_data.orgs.id IS 'identifies the organization; org_id everywhere else';
@@ -21,7 +21,7 @@ COMMENT ON COLUMN ringfence_data.orgs.region IS
 	'where its data is to be kept, in the operator''s own terms: that of ringfence.region, where that is set';
 COMMENT ON COLUMN ringfence_data.orgs.status IS
 	'active, suspended, closed, or deleted: then nothing is left of it but what outlives it; members of one that is not active are refused (PT403)';
-COMMENT ON COLUMN ringfence_data.orgs.settings IS 'settings of the organization, a JSON object';
+COMMENT ON COLUMN ringfence_data.orgs.settings IS 'settings of the organization, a JSON object of 64 kB at most; set_org_settings() writes them';
 COMMENT ON COLUMN ringfence_data.orgs.created_at IS 'when it was made';
 
 -- All that an organization has is in its organization's database, so that it is

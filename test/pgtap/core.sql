@@ -11,7 +11,7 @@ SELECT ringfence.add_jwt_key('core');
 CREATE FUNCTION public.claims_of(usr uuid, org uuid DEFAULT NULL) RETURNS text LANGUAGE sql
 AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('sub', usr, 'org_id', org))::text $$;
 ALTER TABLE ringfence_data.users ADD COLUMN password_hash text;
-SELECT plan(61);
+SELECT plan(77);
 
 -- What a member sees
 SET SESSION AUTHORIZATION regress_web;
@@ -103,6 +103,7 @@ SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{worker}'')', :'
 SELECT throws_ok(format('SELECT ringfence_v1.remove_member(%L)', :'user_a'), '42501', NULL, 'or remove one');
 SELECT lives_ok(format('SELECT ringfence_v1.change_roles(%L, ''{worker,finance}'')', :'worker_a'), 'but can change another''s');
 SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, NULL)', :'worker_a'), '22023', NULL, 'roles are needed');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"record_exports": false}'')', '42501', 'permission denied for this organization', 'settings are the owner''s');
 SELECT throws_ok('SELECT ringfence_v1.change_roles(''bbbbbbbb-0000-4000-8000-0000000000ff'', ''{worker}'')', 'PT404', 'member not found', 'a stranger is not found');
 COMMIT;
 BEGIN;
@@ -110,13 +111,27 @@ SELECT claim(:'claims_a');
 SELECT throws_ok(format('SELECT ringfence_v1.change_roles(%L, ''{admin}'')', :'user_a'), 'PT409', 'an organization keeps at least one owner', 'the last owner stays one');
 SELECT throws_ok(format('SELECT ringfence_v1.remove_member(%L)', :'user_a'), 'PT409', 'an organization keeps at least one owner', 'and stays');
 SELECT lives_ok(format('SELECT ringfence_v1.remove_member(%L)', :'worker_a'), 'others can be removed');
+SELECT is(ringfence_v1.set_org_settings('{"time_zone": "Asia/Tokyo", "record_exports": true, "color": {"hue": null}}'),
+	'{"color": {"hue": null}, "time_zone": "Asia/Tokyo", "record_exports": true}'::jsonb, 'an owner changes settings');
+SELECT is(ringfence_v1.set_org_settings('{"record_exports": null, "fee": 3}'), '{"fee": 3, "color": {"hue": null}, "time_zone": "Asia/Tokyo"}'::jsonb, 'those named, and null takes one away');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"time_zone": "Mars/Base"}'')', '22023', 'time zone "Mars/Base" not recognized', 'a time zone must be one');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"time_zone": 5}'')', '22023', 'setting time_zone is the name of a time zone', 'by its name');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"record_exports": "yes"}'')', '22023', 'setting record_exports is true or false', 'and a switch a switch');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"No Name": 1}'')', '22023', 'invalid name "No Name" of a setting', 'a name a name');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''[]'')', '22023', 'settings of an organization are a JSON object', 'and settings an object');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(jsonb_build_object(''fee'', repeat(''x'', 65536)))', '22023', 'settings of an organization are too large', 'of some size');
+SELECT results_eq('SELECT settings FROM ringfence_data.orgs', $$VALUES ('{"fee": 3, "color": {"hue": null}, "time_zone": "Asia/Tokyo"}'::jsonb)$$, 'what is refused changes nothing');
 SELECT throws_ok('SELECT ringfence_v1.create_org(''Mine'', ''x@x.test'')', '42501', NULL, 'a member can''t make organizations');
 COMMIT;
 BEGIN;
 SELECT claim(claims_of(:'worker_a', :'org_a'));
 SELECT is(ringfence.org_id(), NULL, 'whose token is then nobody''s');
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{}'')', '42501', 'no organization is set for this transaction', 'and sets nothing');
 COMMIT;
 RESET SESSION AUTHORIZATION;
+SELECT is((SELECT o.settings FROM ringfence_data.orgs AS o WHERE o.id = :'org_b'), '{}', 'another organization''s settings are as they were');
+SELECT is((SELECT l.new -> 'settings' ->> 'record_exports' FROM ringfence_data.audit_log AS l
+	WHERE l.org_id = :'org_a' AND l.operation = 'UPDATE' AND l.new -> 'settings' ? 'record_exports'), 'true', 'each change is in the audit log');
 
 -- Making an organization
 SET SESSION AUTHORIZATION regress_operator;
@@ -126,6 +141,12 @@ SELECT ringfence_v1.create_org('Tenant C', 'Owner@C.test', 'eu') AS org_c \gset
 COMMIT;
 SELECT throws_ok('SELECT ringfence_v1.create_org(''Tenant C'', ''owner@c.test'')', 'PT409', 'an organization of that name exists', 'a name is taken once');
 SELECT throws_ok('SELECT ringfence_v1.create_org('' '', ''owner@c.test'')', '22023', NULL, 'and must be one');
+SELECT throws_ok('SELECT ringfence_v1.create_org(''Tenant D'', ''owner@d.test'', settings => ''{"time_zone": "Mars/Base"}'')', '22023', NULL, 'and settings what they can be');
+BEGIN;
+SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{}'')', '42501', 'no organization is set for this transaction', 'an operator sets those of an organization that is entered');
+SELECT ringfence.enter_org(:'org_c', 'asked by mail') \g /dev/null
+SELECT is(ringfence_v1.set_org_settings('{"time_zone": "Asia/Tokyo"}'), '{"time_zone": "Asia/Tokyo"}', 'and no others');
+COMMIT;
 RESET ROLE;
 RESET SESSION AUTHORIZATION;
 SELECT results_eq(
