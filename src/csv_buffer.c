@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "utils/memutils.h"
 
@@ -31,17 +32,23 @@ rf_csv_buffer_init(RfCsvBuffer *buffer, const char *format,
 
 /*
  * Touching a page for the first time costs more than filling it, so that fewer and
- * larger ones are asked for. That they aren't granted is no harm.
+ * larger ones are asked for. That they aren't granted is no harm. To ask it for a
+ * piece of the block would be some: the kernel then keeps that as a mapping of its
+ * own, and moves no block that is of several.
  */
 static void
 ask_for_huge_pages(RfCsvBuffer *buffer)
 {
 #ifdef MADV_HUGEPAGE
-	uintptr_t	first = TYPEALIGN(HUGE_PAGE, buffer->data);
-	uintptr_t	end = TYPEALIGN_DOWN(HUGE_PAGE, buffer->data + buffer->size);
+	long		page = sysconf(_SC_PAGESIZE);
 
-	if (end > first)
+	if (page > 0 && buffer->size >= HUGE_PAGE)
+	{
+		uintptr_t	first = TYPEALIGN_DOWN(page, buffer->data);
+		uintptr_t	end = TYPEALIGN(page, buffer->data + buffer->size);
+
 		(void) madvise((void *) first, end - first, MADV_HUGEPAGE);
+	}
 #endif
 }
 

@@ -37,16 +37,16 @@ sub convert
 	run_log([
 		'soffice', '--headless', "-env:UserInstallation=file://$dir/profile",
 		@options, '--convert-to', $to, '--outdir', $folder, "$dir/$file"
-	]) or die "could not convert $file";
+	], IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default)) or die "could not convert $file";
 	my ($stem, $ending) = ($file =~ m{([^/.]+)\.\w+$}, $to =~ /^(\w+)/);
 	return "$folder/$stem.$ending";
 }
 
-# Comma, quote, UTF-8, from the first line; "=" in a quoted cell counts, formulas are
-# evaluated. The second one leaves "(5)" alone, which to accountants is -5.
-my $eager = '--infilter=CSV:44,34,76,1,,0,false,true,false,false,false,0,true';
-my $faithful = '--infilter=CSV:44,34,76,1,,0,false,false,false,false,false,0,true';
-my $csv = 'csv:Text - txt - csv (StarCalc):44,34,76,1,,0,true,true,false,false,false,0';
+# Comma, quote, UTF-8, from the first line, US English whatever the environment says; "="
+# in a quoted cell counts, formulas are evaluated. The second one leaves "(5)" alone, which to accountants is -5.
+my $eager = '--infilter=CSV:44,34,76,1,,1033,false,true,false,false,false,0,true';
+my $faithful = '--infilter=CSV:44,34,76,1,,1033,false,false,false,false,false,0,true';
+my $csv = 'csv:Text - txt - csv (StarCalc):44,34,76,1,,1033,true,true,false,false,false,0';
 
 save('guarded', 'SELECT ringfence.csv(t ORDER BY n) FROM (SELECT n, cell, -n AS negative FROM public.injections) AS t');
 save('bare',
