@@ -200,41 +200,6 @@ put_char(RfCsvBuffer *buffer, char c)
 	buffer->data[buffer->len++] = c;
 }
 
-/* Copies bytes and doubles their quotes; says where it ended. */
-static char *
-copy_doubling(char *to, const char *from, Size len)
-{
-	const char *end = from + len;
-
-	while (from < end)
-	{
-		const char *stop = from + Min(8, end - from);
-
-		if (stop - from == 8)
-		{
-			uint64		word;
-			uint64		quotes;
-
-			memcpy(&word, from, 8);
-			quotes = word ^ CSV_EVERY('"');
-			if (CSV_HAS_ZERO(quotes) == 0)
-			{
-				memcpy(to, &word, 8);
-				to += 8;
-				from = stop;
-				continue;
-			}
-		}
-		for (; from < stop; from++)
-		{
-			*to++ = *from;
-			if (*from == '"')
-				*to++ = '"';
-		}
-	}
-	return to;
-}
-
 /* A cell in quotes, behind an apostrophe if it is a formula. */
 static void
 put_quoted(const char *cell, Size len, bool formula, RfCsvBuffer *buffer)
@@ -253,7 +218,7 @@ put_quoted(const char *cell, Size len, bool formula, RfCsvBuffer *buffer)
 	*to++ = '"';
 	if (formula)
 		*to++ = '\'';
-	to = copy_doubling(to, cell, len);
+	to = csv_copy_doubling(to, cell, len);
 	*to++ = '"';
 	buffer->len = to - buffer->data;
 }

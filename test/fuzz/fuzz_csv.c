@@ -1,9 +1,11 @@
 /*
  * fuzz_csv.c: CSV text is taken apart as a reader that goes byte by byte would,
- * and cells that were written are read back as they were.
+ * and cells that were written, by the writer's own scan, are read back as they
+ * were.
  */
 #include "postgres_fe.h"
 
+#include "csv_scan.h"
 #include "csv_split.h"
 #include "memory.h"
 
@@ -34,6 +36,51 @@ put(Text * text, char c)
 		text	  ->data = pg_realloc(text->data, text->size);
 	}
 	text	  ->data[text->len++] = c;
+}
+
+static bool
+has_special(const uint8 *cell, size_t len, char delimiter)
+{
+	for (size_t i = 0; i < len; i++)
+		if (cell[i] == '"' || cell[i] == '\n' || cell[i] == '\r' ||
+			cell[i] == (uint8) delimiter)
+			return true;
+	return false;
+}
+
+/*
+ * A cell as csv() writes it, quoted if it has to be or "quotes" says so. It is
+ * read and written in memory of exactly its length.
+ */
+static void
+put_cell(Text * text, const uint8 *bytes, size_t len, bool quotes,
+		 char delimiter)
+{
+	char	   *cell = pg_malloc(len);
+	char	   *written = pg_malloc(len);
+	size_t		doubled = len;
+	bool		plain;
+
+	memcpy(cell, bytes, len);
+	plain = csv_copy_plain(written, cell, len, delimiter);
+	require(plain == !has_special(bytes, len, delimiter));
+	if (!plain || quotes)
+	{
+		for (size_t i = 0; i < len; i++)
+			doubled += cell[i] == '"';
+		pg_free(written);
+		written = pg_malloc(doubled);
+		require(csv_copy_doubling(written, cell, len) == written + doubled);
+		put(text, '"');
+		for (size_t i = 0; i < doubled; i++)
+			put(text, written[i]);
+		put(text, '"');
+	}
+	else
+		for (size_t i = 0; i < len; i++)
+			put(text, written[i]);
+	pg_free(written);
+	pg_free(cell);
 }
 
 /* What a cell stands for, in memory of exactly its greatest length. */
@@ -207,19 +254,10 @@ check_round_trip(const uint8 *data, size_t size, char delimiter, bool bom)
 
 		if (how >= 4)
 			continue;
+		/* A byte order mark in front is none of the text's. */
 		for (size_t j = begin; j < i; j++)
-			quotes |= data[j] == '"' || data[j] == '\n' || data[j] == '\r' ||
-				data[j] == (uint8) delimiter || data[j] == 0xef;
-		if (quotes)
-			put(&text, '"');
-		for (size_t j = begin; j < i; j++)
-		{
-			put(&text, data[j]);
-			if (data[j] == '"')
-				put(&text, '"');
-		}
-		if (quotes)
-			put(&text, '"');
+			quotes |= data[j] == 0xef;
+		put_cell(&text, data + begin, i - begin, quotes, delimiter);
 		cells++;
 		if (how == 3 && cells % RF_CSV_MAX_CELLS != 0)
 			put(&text, delimiter);
