@@ -54,7 +54,7 @@ static struct
 {
 	bool		made;
 	int			n;
-	Sequence	sequences[lengthof(blanks) + lengthof(signs)];
+	Sequence	sequences[2 * (lengthof(blanks) + lengthof(signs))];
 	bool		starts[256];	/* what a formula can begin with */
 }			known;
 
@@ -96,9 +96,18 @@ learn(const pg_wchar *characters, int n, bool sign, Oid conversion)
 
 		sequence->sign = sign;
 		sequence->len = encode(characters[i], conversion, sequence->bytes);
-		if (sequence->len > 0)
+		if (sequence->len == 0)
+			continue;
+		known.starts[sequence->bytes[0]] = true;
+		known.n++;
+		if (GetDatabaseEncoding() == PG_EUC_TW && sequence->len == 2)
 		{
-			known.starts[sequence->bytes[0]] = true;
+			/* The first of its planes can be named, too. */
+			known.sequences[known.n].sign = sign;
+			known.sequences[known.n].len = 4;
+			memcpy(known.sequences[known.n].bytes, "\x8e\xa1", 2);
+			memcpy(known.sequences[known.n].bytes + 2, sequence->bytes, 2);
+			known.starts[0x8e] = true;
 			known.n++;
 		}
 	}
