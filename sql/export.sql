@@ -476,7 +476,8 @@ AS $$
 DECLARE
 	export_id CONSTANT uuid := ringfence.uuid7();
 	began CONSTANT timestamptz := clock_timestamp();
-	given CONSTANT jsonb := CASE WHEN options IS NOT NULL THEN to_jsonb(options) END;
+	-- (A row with a NULL in it is not "IS NOT NULL".)
+	given CONSTANT jsonb := CASE WHEN options IS DISTINCT FROM NULL THEN to_jsonb(options) END;
 	checked record;
 	answer text;
 	row_count bigint;
