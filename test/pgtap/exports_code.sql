@@ -2,7 +2,7 @@
 -- owner, another organization; that would write, or leave something behind for the
 -- job. And names, values and options that are SQL, or lines of a header.
 \ir include/exports.sql
-SELECT plan(59);
+SELECT plan(63);
 
 CREATE FUNCTION public.asks_books(query text) RETURNS text
 LANGUAGE sql RETURN public.asks('aaaaaaaa-0000-4000-8000-0000000000b1', '0aaaaaaa-0000-7000-8000-00000000000a', query);
@@ -137,6 +137,32 @@ SELECT steps() \g /dev/null
 SELECT is((SELECT e.rows FROM ringfence_data.exports AS e WHERE e.id = :'other'), 300::bigint, 'and no other''s');
 SELECT is(sent('regress_web', format($$SELECT set_config('role', 'ringfence_member', true) || set_config('request.jwt.claims', '{"role": "ringfence_member", "sub": "%s", "org_id": "%s"}', true)$$, :'user_books', :'org_a'),
 	$$SELECT concat_ws(' ', current_setting('DateStyle'), length(ringfence.export_now('sales', NULL, NULL)) > 0, current_user, current_setting('DateStyle'))$$), 'ISO, MDY t ringfence_member ISO, MDY', 'nor is anything left for a request');
+
+-- Code that comes to no end, and lets no error pass.
+
+CREATE FUNCTION shop.forever() RETURNS text LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	LOOP
+		NULL;
+	END LOOP;
+EXCEPTION WHEN OTHERS THEN
+	RETURN 'caught';
+END
+$$;
+CREATE VIEW shop.endless WITH (security_invoker = true) AS SELECT a.n, shop.forever() FROM shop.attack AS a;
+CREATE VIEW shop.endless_early WITH (security_invoker = true) AS SELECT a.n FROM shop.attack AS a WHERE shop.forever() = a.statement;
+GRANT SELECT ON shop.endless, shop.endless_early TO ringfence_member;
+SELECT ringfence.declare_export('endless', 'shop.endless', '{n}', '{books}'), ringfence.declare_export('endless_early', 'shop.endless_early', '{n}', '{books}') \g /dev/null
+SELECT begun('''endless''') AS export, begun('''endless'', consistent => true') AS consistent, begun('''endless_early''') AS early, begun('''sales''') AS other \gset
+SELECT job('SET ringfence.export_timeout = 20') \g /dev/null
+SELECT steps(8) \g /dev/null
+SELECT is(ARRAY[error(:'export'), error(:'consistent'), error(:'early')], array_fill('queued 57000: reading a part of the export took too long'::text, '{3}'), 'an export takes its time and no more');
+SELECT job('SET ringfence.export_timeout = 300000') \g /dev/null
+SELECT is(job_says(:'left'), :'before', 'nothing is left of it');
+SELECT steps() \g /dev/null
+SELECT is(state(:'other'), 'done', 'the job goes on with others');
+SELECT is(sent('regress_web', format($$SELECT set_config('role', 'ringfence_member', true) || set_config('request.jwt.claims', '{"role": "ringfence_member", "sub": "%s", "org_id": "%s"}', true) || set_config('ringfence.export_timeout', '20', true)$$,
+	:'user_books', :'org_a'), $$SELECT ringfence.export_now('endless', NULL, NULL)$$), '57000 reading a part of the export took too long', 'so does one at once');
 
 -- Names and values that are SQL.
 
