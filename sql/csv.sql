@@ -89,7 +89,7 @@ AS 'MODULE_PATHNAME', 'ringfence_csv_merge';
 REVOKE EXECUTE ON FUNCTION ringfence.csv_merge(bytea, bytea) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.csv_merge(bytea, bytea) TO ringfence_owner, pg_database_owner;
 COMMENT ON FUNCTION ringfence.csv_merge(bytea, bytea) IS
-	'joins what two processes wrote, under one header; for csv() and ndjson()';
+	'joins what two processes wrote, under one header; 22021 and 22P03 for a state that is none, 42804 for rows with different columns; for csv() and ndjson()';
 
 CREATE FUNCTION ringfence.csv_finish(state bytea) RETURNS ringfence."text/csv"
 LANGUAGE c STABLE PARALLEL SAFE

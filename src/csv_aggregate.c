@@ -13,16 +13,20 @@
  * In a parallel query each process writes lines of its own, behind a header of its
  * own. Flat, as it is sent from one to another, a state is its bytes and a trailer,
  * which says how long the header is; where two are merged the second one loses it.
+ * Whoever makes an aggregate can make flat ones up: they are checked when read.
  *
  * Memory: all of a state is in a child of the aggregate's context, but for the
- * buffer, which rf_aggregate_result_context() finds a place for.
+ * buffer, which rf_aggregate_result_context() finds a place for. What is of the type
+ * of the rows is in a child of that, which goes when a row of another type comes.
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "fmgr.h"
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "nodes/execnodes.h"
 #include "parser/parse_func.h"
 #include "utils/builtins.h"
@@ -45,12 +49,16 @@ typedef struct CsvState
 	ExpandedObjectHeader object;	/* with the context of all of this */
 	RfCsvBuffer buffer;
 	uint32		header;			/* how many bytes of it are no rows */
+	uint32		columns;		/* a hash of their types; 0 for JSON */
 	bool		is_json;
 	bool		is_row;			/* else the argument is a scalar */
 	RfCsvOptions options;
-	RfCsvWriter *writer;
 	Oid			type;			/* of the rows written last */
 	int32		typmod;
+	const TypeCacheEntry *cached;	/* of that, unless it is anonymous */
+	uint64		version;		/* of its columns */
+	MemoryContext type_context; /* of what follows */
+	RfCsvWriter *writer;
 	TupleDesc	desc;
 	Datum	   *values;
 	bool	   *nulls;
@@ -60,6 +68,7 @@ typedef struct CsvState
 typedef struct CsvTrailer
 {
 	uint32		header;
+	uint32		columns;
 	uint32		is_json;
 } CsvTrailer;
 
@@ -78,7 +87,7 @@ static void
 flatten(ExpandedObjectHeader *object, void *to, Size size)
 {
 	CsvState   *state = (CsvState *) object;
-	CsvTrailer	trailer = {state->header, state->is_json};
+	CsvTrailer	trailer = {state->header, state->columns, state->is_json};
 
 	Assert(size == flat_size(object));
 	SET_VARSIZE(to, size);
@@ -103,6 +112,14 @@ get_state(FunctionCallInfo fcinfo, int argument)
 	return object->eoh_methods == &methods ? (CsvState *) object : NULL;
 }
 
+static void
+refuse_state(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_BINARY_REPRESENTATION),
+			 errmsg("invalid state of csv() or ndjson()")));
+}
+
 /* The same where it can be nothing else. */
 static CsvState *
 need_state(FunctionCallInfo fcinfo)
@@ -110,7 +127,7 @@ need_state(FunctionCallInfo fcinfo)
 	CsvState   *state = get_state(fcinfo, 0);
 
 	if (state == NULL && !PG_ARGISNULL(0))
-		elog(ERROR, "the state of a CSV is flat");
+		refuse_state();
 	return state;
 }
 
@@ -151,44 +168,83 @@ scalar_desc(Oid type)
 	return BlessTupleDesc(desc);
 }
 
+/* Never 0. */
+static uint32
+hash_columns(TupleDesc desc)
+{
+	uint32		hash = 0;
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(desc, i);
+
+		if (!attribute->attisdropped)
+			hash = hash_combine(hash, murmurhash32(attribute->atttypid));
+	}
+	return Max(hash, 1);
+}
+
 /* Rows whose columns have other types, or are more or fewer, make no table. */
 static void
-check_same_columns(TupleDesc before, TupleDesc now)
+check_same_columns(uint32 before, uint32 now)
 {
-	bool		same = before->natts == now->natts;
-
-	for (int i = 0; same && i < now->natts; i++)
-	{
-		Form_pg_attribute a = TupleDescAttr(before, i);
-		Form_pg_attribute b = TupleDescAttr(now, i);
-
-		same = a->atttypid == b->atttypid && a->attisdropped == b->attisdropped;
-	}
-	if (!same)
+	if (before != now)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("the rows of a CSV have different columns")));
 }
 
-/* Prepares for rows of a type: the first, or another one with like columns. */
+/* What is asked of each row's type: whether it is still what it was. */
+static inline bool
+is_same_type(const CsvState *state, Oid type, int32 typmod)
+{
+	return state->desc != NULL && state->type == type &&
+		state->typmod == typmod &&
+		(state->cached == NULL ||
+		 state->cached->tupDesc_identifier == state->version);
+}
+
+/* The version is taken first: one that is too old is noticed. */
+static TupleDesc
+row_desc(CsvState *state, Oid type, int32 typmod)
+{
+	state->cached = type == RECORDOID ? NULL :
+		lookup_type_cache(type, TYPECACHE_TUPDESC);
+	if (state->cached != NULL)
+		state->version = state->cached->tupDesc_identifier;
+	return lookup_rowtype_tupdesc_copy(type, typmod);
+}
+
+/*
+ * Prepares for rows of a type: the first, or another one with like columns, or the
+ * same, altered meanwhile.
+ */
 static void
 begin_type(CsvState *state, Oid type, int32 typmod)
 {
-	MemoryContext caller = MemoryContextSwitchTo(state->object.eoh_context);
+	bool		first = state->desc == NULL;
+	MemoryContext former = state->type_context;
+	MemoryContext caller;
 	TupleDesc	desc;
 
-	if (state->is_row)
-		desc = lookup_rowtype_tupdesc_copy(type, typmod);
-	else
-		desc = scalar_desc(type);
-	if (state->desc != NULL && !state->is_json)
-		check_same_columns(state->desc, desc);
+	state->type_context = AllocSetContextCreate(state->object.eoh_context,
+												"ringfence csv row type",
+												ALLOCSET_SMALL_SIZES);
+	caller = MemoryContextSwitchTo(state->type_context);
+	desc = state->is_row ? row_desc(state, type, typmod) : scalar_desc(type);
 	if (!state->is_json)
+	{
+		uint32		columns = hash_columns(desc);
+
+		if (!first)
+			check_same_columns(state->columns, columns);
+		state->columns = columns;
 		state->writer = rf_csv_writer(desc, -1, &state->options,
-									  state->object.eoh_context);
+									  state->type_context);
+	}
 	state->values = palloc(Max(1, desc->natts) * sizeof(Datum));
 	state->nulls = palloc(Max(1, desc->natts) * sizeof(bool));
-	if (state->desc == NULL && !state->is_json)
+	if (first && !state->is_json)
 	{
 		rf_csv_header(state->writer, &state->buffer);
 		state->header = rf_csv_length(&state->buffer);
@@ -196,6 +252,8 @@ begin_type(CsvState *state, Oid type, int32 typmod)
 	state->desc = desc;
 	state->type = type;
 	state->typmod = typmod;
+	if (former != NULL)
+		MemoryContextDelete(former);
 	MemoryContextSwitchTo(caller);
 }
 
@@ -219,39 +277,43 @@ first_row(FunctionCallInfo fcinfo, MemoryContext parent, bool is_json)
 }
 
 /* Splits a row into values; those are in the row, or in the current context. */
-static Datum
-take_row(CsvState *state, Datum row)
+static void
+take_row(CsvState *state, HeapTupleHeader header)
 {
-	HeapTupleHeader header = DatumGetHeapTupleHeader(row);
 	Oid			type = HeapTupleHeaderGetTypeId(header);
 	int32		typmod = HeapTupleHeaderGetTypMod(header);
 	HeapTupleData tuple;
 
-	if (state->desc == NULL || type != state->type || typmod != state->typmod)
+	if (!is_same_type(state, type, typmod))
 		begin_type(state, type, typmod);
-	if (!state->is_json)
-	{
-		tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-		ItemPointerSetInvalid(&tuple.t_self);
-		tuple.t_tableOid = InvalidOid;
-		tuple.t_data = header;
-		heap_deform_tuple(&tuple, state->desc, state->values, state->nulls);
-	}
-	return HeapTupleHeaderGetDatum(header);
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, state->desc, state->values, state->nulls);
 }
 
 /* The same of a scalar. */
-static Datum
+static void
 take_scalar(CsvState *state, Datum value, bool is_null)
 {
 	if (state->desc == NULL)
 		begin_type(state, state->type, -1);
 	state->values[0] = value;
 	state->nulls[0] = is_null;
-	if (!state->is_json)
-		return (Datum) 0;
-	return HeapTupleGetDatum(heap_form_tuple(state->desc, state->values,
-											 state->nulls));
+}
+
+/* An object of JSON knows its type's columns itself. */
+static void
+add_json(CsvState *state, Datum value, bool is_null)
+{
+	if (!state->is_row)
+	{
+		take_scalar(state, value, is_null);
+		value = HeapTupleGetDatum(heap_form_tuple(state->desc, state->values,
+												  state->nulls));
+	}
+	rf_ndjson_row(value, &state->buffer);
 }
 
 static Datum
@@ -259,7 +321,6 @@ add_row(FunctionCallInfo fcinfo, bool is_json)
 {
 	MemoryContext parent = aggregate_context(fcinfo);
 	CsvState   *state = need_state(fcinfo);
-	Datum		row;
 
 	/* A NULL of a row type has no columns; it is passed over. */
 	if (PG_ARGISNULL(1) && (state != NULL ? state->is_row :
@@ -271,14 +332,16 @@ add_row(FunctionCallInfo fcinfo, bool is_json)
 	}
 	if (state == NULL)
 		state = first_row(fcinfo, parent, is_json);
-	if (state->is_row)
-		row = take_row(state, PG_GETARG_DATUM(1));
-	else
-		row = take_scalar(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	if (is_json)
-		rf_ndjson_row(row, &state->buffer);
+		add_json(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 	else
+	{
+		if (state->is_row)
+			take_row(state, PG_GETARG_HEAPTUPLEHEADER(1));
+		else
+			take_scalar(state, PG_GETARG_DATUM(1), PG_ARGISNULL(1));
 		rf_csv_row(state->writer, state->values, state->nulls, &state->buffer);
+	}
 	return EOHPGetRWDatum(&state->object);
 }
 
@@ -296,21 +359,32 @@ ringfence_ndjson_add(PG_FUNCTION_ARGS)
 	return add_row(fcinfo, true);
 }
 
-/* What a flat state says, whose bytes are read where they are. */
+/*
+ * What a flat state says, whose bytes are read where they are. Throws 22P03 or
+ * 22021 for one that can't be: what comes of it is a text.
+ */
 static void
 read_flat(Datum value, CsvState *state)
 {
 	bytea	   *bytes = DatumGetByteaP(value);
 	CsvTrailer	trailer;
+	const char *rows;
 
 	if (VARSIZE(bytes) < VARHDRSZ + sizeof(trailer))
-		elog(ERROR, "the state of a CSV is too short");
+		refuse_state();
 	state->buffer.data = (char *) bytes;
 	state->buffer.len = VARSIZE(bytes) - sizeof(trailer);
 	memcpy(&trailer, state->buffer.data + state->buffer.len, sizeof(trailer));
 	if (trailer.header > rf_csv_length(&state->buffer))
-		elog(ERROR, "the state of a CSV has no room for its header");
+		refuse_state();
+	rows = rf_csv_bytes(&state->buffer) + trailer.header;
+	(void) pg_verify_mbstr(GetDatabaseEncoding(), rf_csv_bytes(&state->buffer),
+						   trailer.header, false);
+	(void) pg_verify_mbstr(GetDatabaseEncoding(), rows,
+						   rf_csv_length(&state->buffer) - trailer.header,
+						   false);
 	state->header = trailer.header;
+	state->columns = trailer.columns;
 	state->is_json = trailer.is_json != 0;
 }
 
@@ -342,9 +416,13 @@ ringfence_csv_merge(PG_FUNCTION_ARGS)
 	{
 		to = make_state(fcinfo, parent, from->is_json);
 		to->header = from->header;
+		to->columns = from->columns;
 	}
 	else
+	{
+		check_same_columns(to->columns, from->columns);
 		skip = from->header;
+	}
 	rf_csv_buffer_append(&to->buffer, rf_csv_bytes(&from->buffer) + skip,
 						 rf_csv_length(&from->buffer) - skip);
 	return EOHPGetRWDatum(&to->object);

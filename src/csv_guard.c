@@ -17,6 +17,7 @@
 #include "catalog/namespace.h"
 #include "fmgr.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
@@ -129,7 +130,10 @@ learn_all(void)
 	{
 		conversion = FindDefaultConversionProc(PG_UTF8, encoding);
 		if (!OidIsValid(conversion))
-			elog(ERROR, "no conversion from UTF8 to the encoding of the database");
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("default conversion function for encoding \"%s\" to \"%s\" does not exist",
+							"UTF8", GetDatabaseEncodingName())));
 	}
 	learn(blanks, lengthof(blanks), false, conversion);
 	learn(signs, lengthof(signs), true, conversion);
@@ -197,6 +201,7 @@ rf_csv_is_formula(const char *cell, Size len)
 			c++;				/* a space or a control character */
 			continue;
 		}
+		CHECK_FOR_INTERRUPTS(); /* there may be hundreds of millions */
 		sequence = find_sequence(c, end - c);
 		if (sequence == NULL)
 			return false;

@@ -193,7 +193,10 @@ header_name(Datum cell)
 	return name;
 }
 
-/* Where a name stands among the columns, whatever the case of ASCII letters. */
+/*
+ * Where a name stands among the columns, whatever the case of ASCII letters. Names
+ * are as many and as long as the caller likes, so that this may be interrupted.
+ */
 static int
 find_column(const CsvColumns *columns, const char *name)
 {
@@ -202,6 +205,7 @@ find_column(const CsvColumns *columns, const char *name)
 		const char *a = columns->names[i];
 		const char *b = name;
 
+		CHECK_FOR_INTERRUPTS();
 		while (*a != '\0' && pg_ascii_tolower((unsigned char) *a) ==
 			   pg_ascii_tolower((unsigned char) *b))
 		{

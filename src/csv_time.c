@@ -44,9 +44,9 @@ is_plain_day(int64 day)
 static inline char *
 put_day(char *to, int32 day)
 {
-	uint32		days = day + DAYS_TO_2000;
-	uint32		era = days / DAYS_IN_400_YEARS;
-	uint32		in_era = days % DAYS_IN_400_YEARS;
+	uint32		number = day + DAYS_TO_2000;
+	uint32		era = number / DAYS_IN_400_YEARS;
+	uint32		in_era = number % DAYS_IN_400_YEARS;
 	uint32		year_of_era = (in_era - in_era / 1460 + in_era / 36524 -
 							   in_era / 146096) / 365;
 	uint32		in_year = in_era - (365 * year_of_era + year_of_era / 4 -

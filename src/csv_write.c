@@ -379,10 +379,10 @@ put_cell(RfCsvWriter *writer, CsvColumn *column, Datum value,
 	{
 		case CELL_TEXT:
 			{
-				struct varlena *text = readable(writer, value);
+				struct varlena *bytes = readable(writer, value);
 
-				put_text(writer, column, VARDATA_ANY(text),
-						 VARSIZE_ANY_EXHDR(text), buffer);
+				put_text(writer, column, VARDATA_ANY(bytes),
+						 VARSIZE_ANY_EXHDR(bytes), buffer);
 				return;
 			}
 		case CELL_OUTPUT:
