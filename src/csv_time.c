@@ -81,7 +81,10 @@ rf_csv_date(DateADT date, char *to)
 	return strlen(to);
 }
 
-/* What the zone's offset is at a moment, and from when until when it is that. */
+/*
+ * What the zone's offset is at a moment, and from when until when it is that; false
+ * for one that isn't known, or is of a hundred hours, which POSIX zones can have.
+ */
 static bool
 learn_zone(RfCsvZone *zone, pg_time_t at)
 {
@@ -94,16 +97,16 @@ learn_zone(RfCsvZone *zone, pg_time_t at)
 											 &boundary, &after, &after_dst,
 											 session_timezone);
 	uint32		seconds = labs(before);
-	char	   *to = zone->text;
+	char	   *to = zone->written;
 
-	if (found < 0)
+	if (found < 0 || seconds >= 100 * SECS_PER_HOUR)
 		return false;
 	zone->zone = session_timezone;
 	zone->from = at;
 	zone->until = found > 0 ? boundary : PG_INT64_MAX;
 	zone->offset = before;
 	*to++ = before < 0 ? '-' : '+';
-	to = put_two(to, seconds / SECS_PER_HOUR % 100);
+	to = put_two(to, seconds / SECS_PER_HOUR);
 	if (seconds % SECS_PER_HOUR != 0)
 	{
 		*to++ = ':';
@@ -114,7 +117,7 @@ learn_zone(RfCsvZone *zone, pg_time_t at)
 		*to++ = ':';
 		to = put_two(to, seconds % SECS_PER_MINUTE);
 	}
-	zone->length = to - zone->text;
+	zone->length = to - zone->written;
 	return true;
 }
 
@@ -199,7 +202,7 @@ rf_csv_timestamp(Timestamp timestamp, RfCsvZone *zone, char *to)
 	end = put_time(end, timestamp - day * USECS_PER_DAY);
 	if (zone != NULL)
 	{
-		memcpy(end, zone->text, zone->length);
+		memcpy(end, zone->written, zone->length);
 		end += zone->length;
 	}
 	return end - to;

@@ -16,7 +16,7 @@ typedef struct RfCsvZone
 	pg_time_t	until;			/* and no longer */
 	long int	offset;			/* seconds east */
 	int			length;
-	char text[	12];			/* "+05:45", not terminated */
+	char		written[12];	/* "+05:45", not terminated */
 } RfCsvZone;
 
 extern int	rf_csv_date(DateADT date, char *to);

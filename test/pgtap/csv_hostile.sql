@@ -2,7 +2,7 @@
 -- called with: by hand, with states that were made up, with rows whose type changes
 -- under way; and what takes long can be stopped.
 BEGIN;
-SELECT plan(36);
+SELECT plan(37);
 
 -- --- By hand, and as window functions ---
 
@@ -112,6 +112,13 @@ $$;
 CREATE FUNCTION public.contexts() RETURNS bigint LANGUAGE sql VOLATILE AS $$ SELECT count(*) FROM pg_backend_memory_contexts AS m WHERE m.name = 'ringfence csv row type' $$;
 SELECT results_eq($$SELECT ringfence.csv(public.alternates(n))::text, max(public.contexts()) FROM generate_series(1, 4) AS n$$,
 	$$VALUES (E'c,d\r\n1,y\r\n2,x\r\n3,y\r\n4,x\r\n', 1::bigint)$$, 'types that take turns take no memory');
+
+-- --- Zones that are none ---
+
+SET LOCAL timezone = 'FAR+167';
+SELECT is(ringfence.csv(r), E't\r\n2025-12-25 01:00:00-167\r\n', 'an offset of more than 99 hours has all its digits')
+FROM (SELECT timestamptz '2026-01-01 00:00:00+00' AS t) AS r;
+RESET timezone;
 
 -- --- What takes long can be stopped ---
 
