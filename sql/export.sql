@@ -415,7 +415,7 @@ AS 'MODULE_PATHNAME', 'ringfence_export_read';
 REVOKE EXECUTE ON FUNCTION ringfence.export_read(text, date, date, text, ringfence.csv_options) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.export_read(text, date, date, text, ringfence.csv_options) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.export_read(text, date, date, text, ringfence.csv_options) IS
-	'the rows of an export that the caller sees, as ringfence_member, all in one text, and their number; 22000 for a key that does not identify rows, 42704, 54000 beyond 1 GB';
+	'the rows of an export that the caller sees, as ringfence_member, all in one text, and their number; 22000 for a key that does not identify rows, 22023, 42704, 54000 beyond 1 GB';
 
 -- Answers.
 

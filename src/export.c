@@ -242,7 +242,9 @@ one_number(const char *statement)
 	bool		isnull;
 	int64		number;
 
-	if (SPI_execute(statement, true, 2) != SPI_OK_SELECT || SPI_processed != 1)
+	if (SPI_execute(statement, true, 2) != SPI_OK_SELECT ||
+		SPI_processed != 1 ||
+		SPI_gettypeid(SPI_tuptable->tupdesc, 1) != INT8OID)
 		elog(ERROR, "unexpected answer of an export's statement");
 	number = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0],
 										 SPI_tuptable->tupdesc, 1, &isnull));

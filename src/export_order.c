@@ -72,9 +72,23 @@ is_true(const char *name)
 	return !isnull && DatumGetBool(value);
 }
 
+/* Whether a format is that, and not CSV; there is no other. */
+static bool
+is_ndjson(const char *format)
+{
+	if (format == NULL ||
+		(strcmp(format, "ndjson") != 0 && strcmp(format, "csv") != 0))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid format of an export"),
+				 errhint("It is csv or ndjson.")));
+	return *format == 'n';
+}
+
 /*
  * Takes the order that a function of ours makes, called as given, into that
- * memory. SPI must be connected. Throws 42704 where there is none.
+ * memory. SPI must be connected. Throws 42704 where there is none, 22023 for options
+ * or a format that can't be.
  */
 void
 rf_export_take_order(const char *call, int nargs, Oid *types, Datum *values,
@@ -99,7 +113,7 @@ rf_export_take_order(const char *call, int nargs, Oid *types, Datum *values,
 		elog(ERROR, "an order has no statement");
 	order->zone = text_field("zone", mcxt);
 	order->requested_as = text_field("requested_as", mcxt);
-	order->ndjson = strcmp(text_field("format", mcxt), "ndjson") == 0;
+	order->ndjson = is_ndjson(text_field("format", mcxt));
 	order->nkeys = DatumGetInt32(field("keys", &isnull));
 	order->header = is_true("header");
 	order->consistent = is_true("consistent");
