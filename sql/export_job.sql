@@ -514,7 +514,8 @@ GRANT EXECUTE ON FUNCTION ringfence.start_due_schedule() TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.start_due_schedule() IS
 	'starts an export that a schedule asks for; one that can''t be started is tried again an hour later, and no more once its member has lost the right; false if none is due; for export_step()';
 
--- A right that was lost is no fault of the job's.
+-- A right that was lost is no fault of the job's. What the message says may be of
+-- the organization's rows, which those who look after jobs don't read.
 CREATE FUNCTION ringfence.report_failed_exports() RETURNS void
 LANGUAGE plpgsql STABLE PARALLEL SAFE
 SET search_path = pg_catalog, pg_temp
@@ -528,8 +529,8 @@ BEGIN
 	ORDER BY e.finished_at DESC, e.id
 	LIMIT 1;
 	IF FOUND THEN
-		RAISE EXCEPTION 'could not write export "%" of organization "%"%: %', failed.id, failed.org_id,
-			CASE WHEN failed.number > 1 THEN format(' and %s more', failed.number - 1) ELSE '' END, failed.last_error
+		RAISE EXCEPTION 'could not write export "%" of organization "%"%: SQLSTATE %', failed.id, failed.org_id,
+			CASE WHEN failed.number > 1 THEN format(' and %s more', failed.number - 1) ELSE '' END, split_part(failed.last_error, ':', 1)
 			USING ERRCODE = 'raise_exception', HINT = 'Their members see them in the view "export_dead_letter", and can call retry_export().';
 	END IF;
 END

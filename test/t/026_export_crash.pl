@@ -285,7 +285,7 @@ for my $consistent ('', ', consistent => true')
 	is($right, 't', "$name: what is there is a beginning of the file");
 	cmp_ok($present, $consistent ? '==' : '>', 0, "$name: " . ($consistent ? 'nothing' : 'of several parts'));
 	gate_at(undef);
-	like(run($node, 'app'), qr/^3 .*job "exports" failed\nDETAIL:  P0001: could not write export "$id" of organization "$alder": 57P02: each time/s,
+	like(run($node, 'app'), qr/^3 .*job "exports" failed\nDETAIL:  P0001: could not write export "$id" of organization "$alder": SQLSTATE 57P02/s,
 		"$name: not tried a sixth time, and said");
 	is(request_ok($node, 'app', claims(ALDER), "SELECT d.last_error, d.parts FROM ringfence_v1.export_dead_letter AS d WHERE d.id = '$id'", 'ONLY'),
 		"57P02: each time that it was taken up, the process that wrote it came to no end|$present", "$name: it is a dead letter");
