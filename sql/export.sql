@@ -163,7 +163,7 @@ ALTER FUNCTION ringfence.declare_export(text, regclass, name[], text[], name, te
 REVOKE EXECUTE ON FUNCTION ringfence.declare_export(text, regclass, name[], text[], name, text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.declare_export(text, regclass, name[], text[], name, text, text) TO pg_database_owner;
 COMMENT ON FUNCTION ringfence.declare_export(text, regclass, name[], text[], name, text, text) IS
-	'lets members with one of the roles export the rows that they see in a view with security_invoker or a protected table, in the order of the key, whose columns are never NULL and identify a row; a range of days is of the range column, which leads the key best; repeatable; 22004, 22023, 42501 for a relation of somebody else''s or that members can''t read, 42703, 42804, 42809, 55000';
+	'lets members with one of the roles export the rows that they see in a view with security_invoker or a protected table, in the order of the key, whose columns are never NULL and identify a row in its organization, org_id left out; a range of days is of the range column, which leads the key best; repeatable; 22004, 22023, 42501 for a relation of somebody else''s or that members can''t read, 42703, 42804, 42809, 55000';
 
 CREATE FUNCTION ringfence.undeclare_export(name text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT SECURITY DEFINER
