@@ -167,7 +167,8 @@ COMMENT ON FUNCTION ringfence.org_deletions() IS
 -- keeps for others than the organization stays: the ledger and the audit log, who
 -- entered it, which events of providers had their effect, objects that are still
 -- to be deleted, what is held, who was erased, what jobs did. Idempotency keys
--- expire by themselves.
+-- expire by themselves. Parts of exports are copies of what is exported: they only
+-- leave.
 CREATE FUNCTION ringfence.org_tables(OUT relation regclass, OUT leaves boolean, OUT exported boolean, OUT personal boolean) RETURNS SETOF record
 LANGUAGE sql STABLE PARALLEL SAFE ROWS 50 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -177,7 +178,7 @@ AS $$
 		NOT (k.own OR k.ledger OR k.consents) AND NOT EXISTS (
 			SELECT FROM ringfence_data.retention_policies AS p WHERE p.relation = t.relation AND p.outlives_org
 		),
-		NOT k.own,
+		NOT (k.own OR k.copies),
 		EXISTS (SELECT FROM ringfence_data.columns AS p WHERE p.relation = t.relation AND p.label = 'personal')
 	FROM ringfence_data.tables AS t
 	INNER JOIN pg_class AS c ON c.oid = t.relation
@@ -185,8 +186,9 @@ AS $$
 	CROSS JOIN LATERAL (
 		SELECT ringfence.is_audit_table(t.relation) OR (n.nspname = 'ringfence_data' AND c.relname IN (
 				'org_entries', 'idempotency_keys', 'webhook_events', 'tombstones', 'legal_holds', 'erasures',
-				'retention_batches', 'retention_stats', 'partition_drops', 'org_deletions', 'org_export_parts', 'export_parts'
+				'retention_batches', 'retention_stats', 'partition_drops', 'org_deletions', 'org_export_parts'
 			)) AS own,
+			n.nspname = 'ringfence_data' AND c.relname = 'export_parts' AS copies,
 			n.nspname = 'ringfence_data' AND c.relname LIKE 'ledger\_%' AS ledger,
 			n.nspname = 'ringfence_data' AND c.relname = 'consents' AS consents
 	) AS k
@@ -196,7 +198,7 @@ ALTER FUNCTION ringfence.org_tables() OWNER TO ringfence_owner;
 REVOKE EXECUTE ON FUNCTION ringfence.org_tables() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.org_tables() TO ringfence_owner, ringfence_jobs, pg_database_owner;
 COMMENT ON FUNCTION ringfence.org_tables() IS
-	'the protected tables with rows of organizations, whether they leave with theirs, whether they are exported first, and whether a column of theirs is personal: those whose policy outlives the organization, the ledger and consents stay, and what is core''s own is not exported either';
+	'the protected tables with rows of organizations, whether they leave with theirs, whether they are exported first, and whether a column of theirs is personal: those whose policy outlives the organization, the ledger and consents stay, and what is core''s own is not exported either, nor are parts of exports';
 
 -- Of any foreign key, those that cascade too: by the time that a parent's turn has
 -- come its children are gone, but for those that stay. Another owner's rows are that
