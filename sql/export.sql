@@ -297,9 +297,12 @@ BEGIN
 		RAISE EXCEPTION 'options are for the format csv' USING ERRCODE = 'invalid_parameter_value';
 	ELSIF definition.range_column IS NULL AND coalesce(from_date, to_date) IS NOT NULL THEN
 		RAISE EXCEPTION 'the export has no range' USING ERRCODE = 'invalid_parameter_value', HINT = 'Ask for it without "from" and "to".';
-	ELSIF NOT isfinite(coalesce(from_date, 'epoch')) OR NOT isfinite(coalesce(to_date, 'epoch')) OR from_date > to_date THEN
+	ELSIF from_date > to_date OR EXISTS (
+		-- Others are no timestamps, or look like one of these in the file's name.
+		SELECT FROM unnest(ARRAY[from_date, to_date]) AS d (day) WHERE d.day NOT BETWEEN '0001-01-01' AND '9999-12-31'
+	) THEN
 		RAISE EXCEPTION 'invalid range of an export'
-			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It is from a day to the same or a later one, both included.';
+			USING ERRCODE = 'invalid_parameter_value', DETAIL = 'It is from a day to the same or a later one, both included, of the years 1 to 9999.';
 	END IF;
 	PERFORM ringfence.export_options(options);
 	roles := definition.roles;
@@ -315,6 +318,17 @@ COMMENT ON FUNCTION ringfence.check_export(text, date, date, text, jsonb) IS
 	'whether the caller may ask for this export, and what the definition says of it: 22023, 42501, 55000, PT404; for ringfence_owner''s functions';
 
 -- Statements.
+
+-- Where clocks go back over midnight it strikes twice, and the first counts.
+CREATE FUNCTION ringfence.day_start(zone text, day date) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+	SELECT CASE WHEN timezone(zone, m.midnight - interval '1 hour')::date = day THEN m.midnight - interval '1 hour' ELSE m.midnight END
+	FROM (SELECT timezone(zone, day::timestamp)) AS m (midnight)
+);
+REVOKE EXECUTE ON FUNCTION ringfence.day_start(text, date) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.day_start(text, date) TO ringfence_owner, ringfence_jobs;
+COMMENT ON FUNCTION ringfence.day_start(text, date) IS 'the first moment of a day, as a zone counts it';
 
 -- Days begin and end in the organization's time zone. From the second part on rows
 -- begin with the last one of the part before, which is there to be passed over: if
@@ -355,9 +369,9 @@ AS $$
 	CROSS JOIN LATERAL (
 		SELECT coalesce(nullif(concat_ws(' AND ',
 			CASE WHEN from_date IS NOT NULL THEN pg_catalog.format('t.%I >= %L::%s', range_column,
-				CASE WHEN w.whole_days THEN from_date::text ELSE timezone(zone, from_date::timestamp)::text END, w.type) END,
+				CASE WHEN w.whole_days THEN from_date::text ELSE ringfence.day_start(zone, from_date)::text END, w.type) END,
 			CASE WHEN to_date IS NOT NULL THEN pg_catalog.format('t.%I < %L::%s', range_column,
-				CASE WHEN w.whole_days THEN (to_date + 1)::text ELSE timezone(zone, (to_date + 1)::timestamp)::text END, w.type) END), ''), 'true') AS condition
+				CASE WHEN w.whole_days THEN (to_date + 1)::text ELSE ringfence.day_start(zone, to_date + 1)::text END, w.type) END), ''), 'true') AS condition
 		FROM (
 			SELECT t.type, t.type = 'date' AS whole_days
 			FROM (SELECT ringfence.column_type(rel, range_column::text)) AS t (type)

@@ -1,7 +1,7 @@
 -- Exports: who may declare them, and the bytes that come out, at once or in parts:
 -- the same, whole, in order, of the days that were asked for, or an error.
 \ir include/exports.sql
-SELECT plan(83);
+SELECT plan(88);
 
 CREATE FUNCTION public.asks_books(query text) RETURNS text
 LANGUAGE sql RETURN public.asks('aaaaaaaa-0000-4000-8000-0000000000b1', '0aaaaaaa-0000-7000-8000-00000000000a', query);
@@ -169,10 +169,19 @@ INSERT INTO shop.sales (org_id, id, day, sold_at, amount) VALUES (:'org_a', 901,
 SELECT asks_books(starts($$'sold', '2026-11-01', '2026-11-01'$$)) AS export \gset
 SELECT steps() \g /dev/null
 SELECT is(regexp_replace(whole(:'export'), '^.*?\r\n', ''), E'902,2026-11-02,,1.00,2026-11-01 00:00:00-07,\r\n903,2026-11-02,,1.00,2026-11-01 23:59:59.999999-08,\r\n', 'a day of 25 hours, to the microsecond, in parts too');
+-- In Havana it is one o'clock, then midnight again. Each moment is of one day.
+UPDATE ringfence_data.orgs SET settings = '{"time_zone": "America/Havana"}' WHERE id = :'org_a';
+UPDATE shop.sales SET sold_at = CASE id WHEN 901 THEN timestamptz '2026-11-01 03:59:59.999999+00' WHEN 902 THEN '2026-11-01 04:00:00+00' WHEN 903 THEN '2026-11-01 05:00:00+00' ELSE '2026-11-02 05:00:00+00' END WHERE id > 900;
+SELECT is(asks_books(format($$SELECT regexp_replace(ringfence.export_now('sold', %L, %1$L, options => ringfence.csv_options(header => false)), '(\d+),[^\r]*,([^,]*),\r\n', '\1 \2;', 'g')$$, day)), answer, 'midnight twice: ' || day)
+FROM (VALUES ('2026-10-31', '901 2026-10-31 23:59:59.999999-04;'), ('2026-11-01', '902 2026-11-01 00:00:00-04;903 2026-11-01 00:00:00-05;')) AS v (day, answer);
+UPDATE ringfence_data.orgs SET settings = '{"time_zone": "America/Vancouver"}' WHERE id = :'org_a';
 DELETE FROM shop.sales WHERE id > 900;
 SELECT is(asks_books(format('SELECT ringfence.export_now(%s)', arguments)), answer, 'a range: ' || arguments) FROM (VALUES
 	($$'sales', '2026-03-02', '2026-03-01'$$, '22023 invalid range of an export'),
 	($$'sales', '-infinity', '2026-03-01'$$, '22023 invalid range of an export'),
+	($$'sales', '0001-01-01 BC', '2026-03-01'$$, '22023 invalid range of an export'),
+	($$'sales', NULL, '10000-01-01'$$, '22023 invalid range of an export'),
+	($$'sales', '5874897-12-31', NULL$$, '22023 invalid range of an export'),
 	($$'everything', '2026-03-01', NULL$$, '22023 the export has no range'),
 	($$'none', NULL, NULL$$, 'PT404 export not found'),
 	($$'sales', NULL, NULL, 'xml'$$, '22023 invalid format of an export')) AS v (arguments, answer);
