@@ -92,10 +92,32 @@ REVOKE EXECUTE ON FUNCTION ringfence_data.require_role(VARIADIC text[]) FROM PUB
 COMMENT ON FUNCTION ringfence_data.require_role(VARIADIC text[]) IS
 	'42501 unless the user holds one of these roles; for ringfence_owner''s functions';
 
+-- In which times are read and written alike: what a session can be set to is not
+-- what AT TIME ZONE takes. Abbreviations are the latter's alone, and +8 is west of
+-- Greenwich to one, east to the other.
+CREATE FUNCTION ringfence_data.is_time_zone(zone text) RETURNS boolean
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
+SET search_path = pg_catalog, pg_temp
+SET timezone = 'UTC'
+AS $$
+BEGIN
+	PERFORM set_config('TimeZone', zone, true);
+	RETURN (
+		SELECT bool_and(timezone(zone, m.moment) = m.moment::timestamp)
+		FROM (VALUES (timestamptz '2000-01-01 00:00:00+00'), ('2000-07-01 00:00:00+00')) AS m (moment)
+	);
+EXCEPTION WHEN invalid_parameter_value OR feature_not_supported THEN
+	RETURN false;
+END
+$$;
+REVOKE EXECUTE ON FUNCTION ringfence_data.is_time_zone(text) FROM PUBLIC;
+COMMENT ON FUNCTION ringfence_data.is_time_zone(text) IS
+	'whether a time zone is one, and the same to a session and to AT TIME ZONE; for ringfence_owner''s functions';
+
 -- What an organization's settings may be, whoever writes them. Apps have keys of
 -- their own, and check these where they read them.
 CREATE FUNCTION ringfence_data.check_settings(settings jsonb) RETURNS void
-LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT
+LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE STRICT
 SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -113,9 +135,10 @@ BEGIN
 		RAISE EXCEPTION 'setting record_exports is true or false' USING ERRCODE = 'invalid_parameter_value';
 	ELSIF jsonb_typeof(settings -> 'time_zone') NOT IN ('string', 'null') THEN
 		RAISE EXCEPTION 'setting time_zone is the name of a time zone' USING ERRCODE = 'invalid_parameter_value';
+	ELSIF NOT ringfence_data.is_time_zone(settings ->> 'time_zone') THEN
+		RAISE EXCEPTION 'time zone "%" not recognized', settings ->> 'time_zone'
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The view "pg_timezone_names" has names such as America/Vancouver.';
 	END IF;
-	-- 22023 for one that is none.
-	PERFORM timezone(settings ->> 'time_zone', timestamptz '2000-01-01 00:00:00+00');
 END
 $$;
 REVOKE EXECUTE ON FUNCTION ringfence_data.check_settings(jsonb) FROM PUBLIC;

@@ -11,7 +11,7 @@ SELECT ringfence.add_jwt_key('core');
 CREATE FUNCTION public.claims_of(usr uuid, org uuid DEFAULT NULL) RETURNS text LANGUAGE sql
 AS $$ SELECT jsonb_strip_nulls(jsonb_build_object('sub', usr, 'org_id', org))::text $$;
 ALTER TABLE ringfence_data.users ADD COLUMN password_hash text;
-SELECT plan(77);
+SELECT plan(82);
 
 -- What a member sees
 SET SESSION AUTHORIZATION regress_web;
@@ -115,6 +115,8 @@ SELECT is(ringfence_v1.set_org_settings('{"time_zone": "Asia/Tokyo", "record_exp
 	'{"color": {"hue": null}, "time_zone": "Asia/Tokyo", "record_exports": true}'::jsonb, 'an owner changes settings');
 SELECT is(ringfence_v1.set_org_settings('{"record_exports": null, "fee": 3}'), '{"fee": 3, "color": {"hue": null}, "time_zone": "Asia/Tokyo"}'::jsonb, 'those named, and null takes one away');
 SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"time_zone": "Mars/Base"}'')', '22023', 'time zone "Mars/Base" not recognized', 'a time zone must be one');
+SELECT throws_ok(format('SELECT ringfence_v1.set_org_settings(jsonb_build_object(''time_zone'', %L))', zone), '22023', format('time zone "%s" not recognized', zone), 'everywhere the same one: ' || zone)
+FROM unnest('{PST,+8,CET,right/UTC,""}'::text[]) AS zone;
 SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"time_zone": 5}'')', '22023', 'setting time_zone is the name of a time zone', 'by its name');
 SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"record_exports": "yes"}'')', '22023', 'setting record_exports is true or false', 'and a switch a switch');
 SELECT throws_ok('SELECT ringfence_v1.set_org_settings(''{"No Name": 1}'')', '22023', 'invalid name "No Name" of a setting', 'a name a name');
