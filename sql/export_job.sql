@@ -45,7 +45,7 @@ AS 'MODULE_PATHNAME', 'ringfence_export_write';
 REVOKE EXECUTE ON FUNCTION ringfence.export_write(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.export_write(uuid, uuid) TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.export_write(uuid, uuid) IS
-	'reads the next part of an export, or all parts of one that is consistent, as the member who asked for it, and has store_export_part() store them; 22000 for a key that does not identify rows, 42501 if the member lost a role, 42704, 54000, 57000 after ringfence.export_timeout, PT403';
+	'reads the next part of an export, or all parts of one that is consistent, as the member who asked for it, and has store_export_part() store them; 22000 for a key that does not identify rows, 42501 if the member lost a role, 42704, 54000 also after ringfence.export_consistent_timeout, 57000 after ringfence.export_timeout, PT403';
 
 CREATE FUNCTION ringfence.export_number(org uuid, export uuid, what text) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE STRICT

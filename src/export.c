@@ -35,6 +35,7 @@ PG_FUNCTION_INFO_V1(ringfence_export_write);
 /* Settings; owned by guc.c. */
 static int	part_bytes = 1024 * 1024;
 static int	export_timeout = 300000;
+static int	consistent_timeout = 900000;
 
 /* What is put back. Allocated: locals that change may be lost with an error. */
 typedef struct Stage
@@ -308,6 +309,25 @@ store_part(Datum org, Datum export, RfExportReader *reader, Datum last_key,
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/*
+ * All that is read as of one moment keeps what others delete meanwhile, and other
+ * exports wait: so that has an end, and another try would come to the same.
+ */
+static void
+check_consistent_timeout(TimestampTz began)
+{
+	if (consistent_timeout > 0 &&
+		TimestampDifferenceExceeds(began, GetCurrentTimestamp(),
+								   consistent_timeout))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("reading the export as of one moment took too long"),
+				 errdetail("It may take %d ms, which is \"%s\".",
+						   consistent_timeout,
+						   "ringfence.export_consistent_timeout"),
+				 errhint("Start it without \"consistent\", or for fewer days.")));
+}
+
 /* Reads and stores the next part, or all that are left. */
 static void
 write_parts(Datum org, Datum export, const RfExportOrder *order,
@@ -315,6 +335,7 @@ write_parts(Datum org, Datum export, const RfExportOrder *order,
 {
 	MemoryContext part_mcxt = AllocSetContextCreate(mcxt, "ringfence export part",
 													ALLOCSET_DEFAULT_SIZES);
+	TimestampTz began = GetCurrentTimestamp();
 	RfExportReader *reader;
 	bool		finished;
 
@@ -335,6 +356,7 @@ write_parts(Datum org, Datum export, const RfExportOrder *order,
 		MemoryContextReset(part_mcxt);
 		if (finished || !order->consistent)
 			break;
+		check_consistent_timeout(began);
 		rf_export_next(reader);
 		enter(order, identity, stage);
 	}
@@ -379,6 +401,11 @@ ringfence_export_write(PG_FUNCTION_ARGS)
 void
 rf_export_init(void)
 {
+	DefineCustomIntVariable("ringfence.export_consistent_timeout",
+							"How long an export as of one moment may take in all.",
+							"0 turns it off.",
+							&consistent_timeout, 900000, 0, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("ringfence.export_part_bytes",
 							"How large a part of an export is at most, unless it is one row.",
 							NULL,

@@ -2,7 +2,7 @@
 -- owner, another organization; that would write, or leave something behind for the
 -- job. And names, values and options that are SQL, or lines of a header.
 \ir include/exports.sql
-SELECT plan(63);
+SELECT plan(66);
 
 CREATE FUNCTION public.asks_books(query text) RETURNS text
 LANGUAGE sql RETURN public.asks('aaaaaaaa-0000-4000-8000-0000000000b1', '0aaaaaaa-0000-7000-8000-00000000000a', query);
@@ -163,6 +163,27 @@ SELECT steps() \g /dev/null
 SELECT is(state(:'other'), 'done', 'the job goes on with others');
 SELECT is(sent('regress_web', format($$SELECT set_config('role', 'ringfence_member', true) || set_config('request.jwt.claims', '{"role": "ringfence_member", "sub": "%s", "org_id": "%s"}', true) || set_config('ringfence.export_timeout', '20', true)$$,
 	:'user_books', :'org_a'), $$SELECT ringfence.export_now('endless', NULL, NULL)$$), '57000 reading a part of the export took too long', 'so does one at once');
+
+-- What is read as of one moment ends, however fast each part is.
+
+CREATE FUNCTION shop.dawdle() RETURNS integer LANGUAGE plpgsql STABLE AS $$
+BEGIN
+	WHILE clock_timestamp() < statement_timestamp() + interval '3 milliseconds' LOOP
+		NULL;
+	END LOOP;
+	RETURN 1;
+END
+$$;
+CREATE VIEW shop.slow WITH (security_invoker = true) AS SELECT s.id, shop.dawdle() FROM shop.sales AS s;
+GRANT SELECT ON shop.slow TO ringfence_member;
+SELECT ringfence.declare_export('slow', 'shop.slow', '{id}', '{books}') \g /dev/null
+SELECT begun('''slow''') AS parts, begun('''slow'', consistent => true') AS consistent \gset
+SELECT job('RESET ROLE; SET ringfence.export_consistent_timeout = 1; SET ringfence.export_part_bytes = 1000; SET ROLE ringfence_jobs') \g /dev/null
+SELECT steps() \g /dev/null
+SELECT is(error(:'consistent'), 'failed 54000: reading the export as of one moment took too long', 'an export as of one moment takes its time and no more');
+SELECT is((SELECT count(*) FROM ringfence_data.export_parts AS p WHERE p.export_id = :'consistent'), 0::bigint, 'and leaves nothing');
+SELECT is((SELECT e.state COLLATE "default" || e.rows FROM ringfence_data.exports AS e WHERE e.id = :'parts'), 'done300', 'one in parts takes more');
+SELECT job('RESET ROLE; RESET ringfence.export_consistent_timeout; RESET ringfence.export_part_bytes; SET ROLE ringfence_jobs') \g /dev/null
 
 -- Names and values that are SQL.
 
