@@ -196,6 +196,10 @@ BEGIN
 		UPDATE ringfence_data.exports AS e
 		SET parts_gone_at = clock_timestamp()
 		WHERE e.org_id = place AND e.state IN ('done', 'failed', 'canceled') AND e.parts > 0 AND e.parts_gone_at IS NULL;
+		-- A message may be of a row.
+		UPDATE ringfence_data.exports AS e
+		SET last_error = split_part(e.last_error, ':', 1)
+		WHERE e.org_id = place AND position(':' IN e.last_error) > 0;
 	END LOOP;
 	RETURN gone;
 END
@@ -203,7 +207,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.erase_exports(uuid, uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.erase_exports(uuid, uuid) TO ringfence_owner;
 COMMENT ON FUNCTION ringfence.erase_exports(uuid, uuid) IS
-	'deletes the parts of an organization''s exports, or without one of those that a user is a member of, and returns how many; exports that are under way begin anew; for an erasure';
+	'deletes the parts of an organization''s exports, or without one of those that a user is a member of, and returns how many; exports that are under way begin anew, and of errors the SQLSTATE is left; for an erasure';
 
 -- Steps. An export has ended when its state says so, which nobody but these, the
 -- endpoints and an erasure writes.
@@ -227,9 +231,10 @@ BEGIN
 			+ (ARRAY['1 minute', '5 minutes', '30 minutes', '2 hours'])[least(greatest(e.attempts, 1), 4)]::interval,
 		pid = NULL
 	WHERE e.org_id = org AND e.id = export AND e.state = 'running' AND e.pid = pg_backend_pid()
-	RETURNING e.state, e.name, e.last_error INTO failed;
+	RETURNING e.state, e.name INTO failed;
 	IF failed.state = 'failed' THEN
-		PERFORM ringfence.export_event('failed', org, export, jsonb_build_object('name', failed.name), failed.last_error);
+		-- What the message says of a row, the log would keep for good.
+		PERFORM ringfence.export_event('failed', org, export, jsonb_build_object('name', failed.name), code);
 	END IF;
 END
 $$;
@@ -525,7 +530,7 @@ DECLARE
 BEGIN
 	SELECT e.org_id, e.id, e.last_error, count(*) OVER () AS number INTO failed
 	FROM ringfence_data.exports AS e
-	WHERE e.state = 'failed' AND e.finished_at > clock_timestamp() - interval '1 hour' AND e.last_error !~ '^(42501|PT403): '
+	WHERE e.state = 'failed' AND e.finished_at > clock_timestamp() - interval '1 hour' AND e.last_error !~ '^(42501|PT403)(:|$)'
 	ORDER BY e.finished_at DESC, e.id
 	LIMIT 1;
 	IF FOUND THEN

@@ -1,7 +1,8 @@
--- Exports where who they are of comes to an end: an organization that is deleted
--- leaves no file behind, whatever became of it.
+-- Exports where who they are of comes to an end: a person who is forgotten is in no
+-- file, and in no error of one either; an organization that is deleted leaves no
+-- file behind, whatever became of it.
 \ir include/exports.sql
-SELECT plan(7);
+SELECT plan(11);
 
 CREATE FUNCTION public.asks_books(query text) RETURNS text
 LANGUAGE sql RETURN public.asks('aaaaaaaa-0000-4000-8000-0000000000b1', '0aaaaaaa-0000-7000-8000-00000000000a', query);
@@ -19,6 +20,26 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- A person whose name an export stumbled on.
+CREATE TABLE shop.people (org_id uuid NOT NULL DEFAULT ringfence.org_id(), id uuid NOT NULL, name text NOT NULL, PRIMARY KEY (org_id, id));
+SELECT ringfence.protect('shop.people', '{"admin,books": "all"}') \g /dev/null
+SELECT ringfence.declare_subject('client', 'shop.people', 'id', 'delete', is_root => true) \g /dev/null
+CREATE VIEW shop.numbered WITH (security_invoker = true) AS SELECT p.id, p.name::integer AS number FROM shop.people AS p;
+GRANT SELECT ON shop.numbered TO ringfence_member;
+SELECT ringfence.declare_export('numbered', 'shop.numbered', '{id}', '{books}') \g /dev/null
+INSERT INTO shop.people (org_id, id, name) VALUES (:'org_a', :'client_b', 'Zoe Zimmer');
+SELECT begun('''numbered''') AS stumbled, asks(:'user_client', :'org_a', starts()) AS lost \gset
+UPDATE ringfence_data.memberships SET roles = '{clerk}' WHERE user_id = :'user_client';
+SELECT steps() \g /dev/null
+SELECT is(error(:'stumbled'), 'failed 22P02: invalid input syntax for type integer: "Zoe Zimmer"', 'an error may be of a row');
+SELECT is_empty($$SELECT l.id FROM ringfence_data.audit_log AS l WHERE l.action = 'export.failed' AND concat(l.reason, l.new) ~ 'Zoe'$$, 'which is not for the log');
+SELECT asks(:'user_a', :'org_a', format('SELECT count(*) FROM ringfence_v1.erase_subject(''client'', %L, ''asked by mail'', false)', :'client_b')) \g /dev/null
+SELECT is(ARRAY[error(:'stumbled'), error(:'lost')], '{failed 22P02,failed 42501}', 'it goes with the person');
+UPDATE ringfence_data.exports SET finished_at = now() - interval '2 hours' WHERE id = :'stumbled';
+SELECT is(steps(), 0, 'a right that was lost is still no fault of the job''s');
+UPDATE ringfence_data.memberships SET roles = '{client}' WHERE user_id = :'user_client';
+DELETE FROM ringfence_data.exports;
 
 -- One that is done, one of another organization, one that failed, one that was
 -- canceled, one in the middle, one that waits; and one that is made every month.
