@@ -49,7 +49,8 @@ CREATE TABLE cleaning.booking_prices (
 	PRIMARY KEY (org_id, booking_id),
 	CONSTRAINT booking_prices_booking_id_fkey FOREIGN KEY (org_id, booking_id, client_id)
 		REFERENCES cleaning.bookings (org_id, id, client_id) ON UPDATE CASCADE ON DELETE CASCADE,
-	CONSTRAINT booking_prices_price_minor_check CHECK (price_minor >= 0),
+	-- What is invoiced adds up to a bigint in reports, however much there is of it.
+	CONSTRAINT booking_prices_price_minor_check CHECK (price_minor BETWEEN 0 AND 999999999999),
 	CONSTRAINT booking_prices_currency_check CHECK (currency ~ '^[A-Z]{3}$'),
 	CONSTRAINT booking_prices_gst_rate_check CHECK (gst_rate BETWEEN 0 AND 1)
 );
@@ -58,7 +59,7 @@ COMMENT ON TABLE cleaning.booking_prices IS 'Prices of bookings, apart from them
 COMMENT ON COLUMN cleaning.booking_prices.org_id IS 'the organization; set by the database';
 COMMENT ON COLUMN cleaning.booking_prices.booking_id IS 'the booking';
 COMMENT ON COLUMN cleaning.booking_prices.client_id IS 'the client, as on the booking';
-COMMENT ON COLUMN cleaning.booking_prices.price_minor IS 'price without GST in minor units of the currency, 0 or more; NULL to callers who may not see prices';
+COMMENT ON COLUMN cleaning.booking_prices.price_minor IS 'price without GST in minor units of the currency, 0 to 999999999999; NULL to callers who may not see prices';
 COMMENT ON COLUMN cleaning.booking_prices.currency IS 'ISO 4217 code of the price; the organization''s by default';
 COMMENT ON COLUMN cleaning.booking_prices.gst_rate IS 'GST to be added, as a fraction (0.05 is 5 percent); the organization''s by default';
 

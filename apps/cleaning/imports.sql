@@ -256,10 +256,12 @@ AS $$
 				WHEN k.price IS NOT NULL AND h.currency IS NULL THEN 'is given, and the organization has no currency'
 				WHEN k.price !~ '^[0-9]{1,14}([.][0-9]+)?$' THEN 'is no amount such as 120.50'
 				WHEN length(split_part(k.price, '.', 2)) > h.digits
-					THEN format('has more decimals than the %s of %s', h.digits, h.currency) END)),
+					THEN format('has more decimals than the %s of %s', h.digits, h.currency)
+				WHEN k.price::numeric * power(10::numeric, h.digits) > 999999999999 THEN 'is more than 999999999999 minor units' END)),
 			coalesce(k.flaws[9], cleaning.import_flaw('price_minor', CASE
 				WHEN k.price_minor IS NOT NULL AND h.currency IS NULL THEN 'is given, and the organization has no currency'
-				WHEN k.price_minor !~ '^[0-9]{1,18}$' THEN 'is no whole number of minor units such as 12050' END)),
+				WHEN k.price_minor !~ '^[0-9]{1,18}$' THEN 'is no whole number of minor units such as 12050'
+				WHEN k.price_minor::numeric > 999999999999 THEN 'is more than 999999999999 minor units' END)),
 			coalesce(k.flaws[10], cleaning.import_flaw('gst_rate', CASE
 				WHEN k.gst_rate !~ '^(0([.][0-9]{1,5})?|1([.]0{1,5})?)$' THEN 'is no fraction such as 0.05'
 				WHEN k.gst_rate IS NOT NULL AND k.price IS NULL AND k.price_minor IS NULL THEN 'is given without a price' END))

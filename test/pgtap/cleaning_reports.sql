@@ -2,7 +2,7 @@
 -- organization's time zone counts them, who may read them, and that they add up.
 \ir include/postgrest.sql
 BEGIN;
-SELECT plan(104);
+SELECT plan(105);
 
 -- What a member with this role reads, through a GET of PostgREST's.
 SELECT test.claims('Alder Clean', 'finance') AS finance \gset
@@ -501,6 +501,8 @@ SELECT is(r.status, 401, 'without a token there is none')
 FROM test.rpc(NULL, 'cleaning_v1', 'gst_report', '{"from": "2025-01-01", "to": "2025-12-31"}', 'GET') AS r;
 SELECT is(ROW(r.status, r.code), ROW(400, '22023'::text), 'a range that is none is a bad request')
 FROM test.rpc(:'finance', 'cleaning_v1', 'pnl_report', '{"from": "2025-12-31", "to": "2025-01-01"}', 'GET') AS r;
+SELECT throws_ok('UPDATE cleaning.booking_prices AS p SET price_minor = 1000000000000 FROM cleaning.bookings AS b WHERE b.id = p.booking_id AND b.status = ''draft''', '23514',
+	'new row for relation "booking_prices" violates check constraint "booking_prices_price_minor_check"', 'no price is such that sums of some are beyond a bigint');
 
 SELECT * FROM finish();
 ROLLBACK;
