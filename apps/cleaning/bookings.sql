@@ -20,7 +20,10 @@ CREATE TABLE cleaning.bookings (
 	CONSTRAINT bookings_status_check
 		CHECK (status IN ('draft', 'confirmed', 'in_progress', 'done', 'canceled', 'disputed')),
 	CONSTRAINT bookings_team_id_check CHECK (team_id IS NOT NULL OR status IN ('draft', 'canceled')),
-	CONSTRAINT bookings_ends_at_check CHECK (ends_at > starts_at)
+	-- Of the years that reports are of, so that how long it takes is a number.
+	CONSTRAINT bookings_ends_at_check CHECK (
+		ends_at > starts_at AND starts_at >= '0001-01-01 00:00:00+00' AND ends_at < '10000-01-01 00:00:00+00'
+	)
 );
 CREATE INDEX bookings_client_id_idx ON cleaning.bookings (org_id, client_id);
 CREATE INDEX bookings_team_id_idx ON cleaning.bookings (org_id, team_id, starts_at);

@@ -43,7 +43,7 @@ CREATE TABLE cleaning.invoices (
 		REFERENCES cleaning.bookings (org_id, id, client_id),
 	CONSTRAINT invoices_client_id_fkey FOREIGN KEY (org_id, client_id) REFERENCES cleaning.clients (org_id, id),
 	CONSTRAINT invoices_number_check CHECK (number > 0),
-	CONSTRAINT invoices_due_date_check CHECK (due_date >= issue_date),
+	CONSTRAINT invoices_due_date_check CHECK (due_date >= issue_date AND due_date <= '9999-12-31'),
 	CONSTRAINT invoices_currency_check CHECK (currency ~ '^[A-Z]{3}$'),
 	CONSTRAINT invoices_net_minor_check CHECK (net_minor >= 0),
 	CONSTRAINT invoices_gst_minor_check CHECK (gst_minor >= 0),

@@ -1,7 +1,7 @@
 -- The access matrix of the cleaning app, tried in raw SQL on the tables: what
 -- each role reads and writes, and what it does not, own organization or other.
 BEGIN;
-SELECT plan(82);
+SELECT plan(83);
 
 \ir include/act_as.sql
 
@@ -197,6 +197,9 @@ SELECT throws_ok($$UPDATE cleaning.invoices SET net_minor = 1 WHERE number = 2$$
 SELECT throws_ok($$UPDATE cleaning.invoices SET due_date = issue_date - 1 WHERE number = 2$$,
 	'23514', 'new row for relation "invoices" violates check constraint "invoices_due_date_check"',
 	'it is not due before it is issued');
+SELECT throws_ok($$UPDATE cleaning.invoices SET due_date = 'infinity' WHERE number = 2$$,
+	'23514', 'new row for relation "invoices" violates check constraint "invoices_due_date_check"',
+	'nor never');
 SELECT throws_ok($$INSERT INTO cleaning.payments (invoice_id, client_id, kind, amount_minor, currency, provider, provider_ref)
 	SELECT id, client_id, 'payment', 1, currency, 'cash', 'forged' FROM cleaning.invoices WHERE number = 2$$,
 	'42501', 'permission denied for table payments', 'payments are recorded by record_payment() alone');

@@ -1,7 +1,7 @@
 -- Bookings of the cleaning app: every edge of the status machine, legal and
 -- not; what a closed booking refuses; stale versions; who may take which step.
 BEGIN;
-SELECT plan(49);
+SELECT plan(52);
 
 \ir include/act_as.sql
 
@@ -129,6 +129,10 @@ SELECT throws_ok($$INSERT INTO cleaning.bookings (org_id, client_id, starts_at, 
 		'2026-01-05 17:00+00', '2026-01-05 17:00+00', 'x')$$,
 	'23514', 'new row for relation "bookings" violates check constraint "bookings_ends_at_check"',
 	'a visit ends after it begins');
+SELECT throws_ok(format($$INSERT INTO cleaning.bookings (org_id, client_id, starts_at, ends_at, address)
+	VALUES ('0d9f6c1e-0000-7000-8000-00000000000a', '0d9f6c1e-0002-7000-8000-0000a0000001', %L, %L, 'x')$$, starts, ends),
+	'23514', 'new row for relation "bookings" violates check constraint "bookings_ends_at_check"', 'and there are years that none is in: ' || ends)
+FROM (VALUES ('2026-01-05 17:00+00', 'infinity'), ('-infinity', '2026-01-05 17:00+00'), ('2026-01-05 17:00+00', '10000-01-01 00:00+00')) AS v (starts, ends);
 
 -- Closed bookings.
 SELECT pg_temp.act_as('dispatcher');
