@@ -499,9 +499,13 @@ DECLARE
 	digest bytea;
 BEGIN
 	SELECT c.roles, c.filename, c.time_zone INTO checked FROM ringfence.check_export(name, "from", "to", format, given) AS c;
+	-- Before all rows are read, not after.
+	IF current_setting('transaction_read_only')::boolean THEN
+		RAISE EXCEPTION 'cannot put an export on record in a read-only transaction'
+			USING ERRCODE = 'read_only_sql_transaction', HINT = 'POST it, to the primary server.';
+	END IF;
 	SELECT r.data, r.rows INTO answer, row_count FROM ringfence.export_read(name, "from", "to", format, options) AS r;
-	digest := sha256(convert_to(answer, 'UTF8'));
-	row_bytes := octet_length(convert_to(answer, 'UTF8'));
+	SELECT sha256(b.bytes), octet_length(b.bytes) INTO digest, row_bytes FROM convert_to(answer, 'UTF8') AS b (bytes);
 	INSERT INTO ringfence_data.exports (id, name, roles, format, options, from_date, to_date, time_zone, consistent, filename,
 		state, created_at, started_at, finished_at, expected_rows, rows, bytes, sha256)
 	VALUES (export_id, export_now.name, checked.roles, export_now.format, given, "from", "to", checked.time_zone, true, checked.filename,

@@ -345,7 +345,7 @@ request_fails($standby, 'app', claims(BIRCH), "SELECT ringfence_v1.export_manife
 request_fails($standby, 'app', claims(ALDER), q{SELECT ringfence_v1.start_export('facts')},
 	qr/25006: cannot start exports on a standby/, 'an export that is started on a standby', 'ONLY');
 request_fails($standby, 'app', claims(ALDER), q{SELECT cleaning_v1.export_sales_ledger(NULL, NULL)},
-	qr/25006: cannot execute INSERT in a read-only transaction/, 'one that is to be on record', 'ONLY');
+	qr/25006: cannot put an export on record in a read-only transaction/, 'one that is to be on record', 'ONLY');
 like(run($standby, 'app'), qr/cannot run jobs on a standby/, 'a standby runs no job');
 
 # It takes over.
