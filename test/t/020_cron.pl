@@ -140,10 +140,10 @@ for my $mode ('off', 'on')
 	for my $db ('app', 'other "db"')
 	{
 		ok($node->poll_query_until($db, q{
-			SELECT count(*) = 4 FROM ringfence.job_status() AS s
-			WHERE s.job IN ('audit_seal', 'expire_pending', 'minutely', 'broken') AND s.last_finished_at IS NOT NULL}), "$name: jobs run in $db");
+			SELECT count(*) = 5 FROM ringfence.job_status() AS s
+			WHERE s.job IN ('audit_seal', 'expire_pending', 'exports', 'minutely', 'broken') AND s.last_finished_at IS NOT NULL}), "$name: jobs run in $db");
 		is($node->safe_psql($db, q{SELECT string_agg(s.job, ', ' ORDER BY s.job) FROM ringfence.job_status() AS s WHERE s.every < '1 hour' AND s.last_succeeded_at IS NOT NULL AND s.failures = 0}),
-			'audit_seal, expire_pending, minutely', "$name: those of every minute, in $db");
+			'audit_seal, expire_pending, exports, minutely', "$name: those of every minute, in $db");
 		is($node->safe_psql($db, q{SELECT s.state, s.last_error FROM ringfence.job_status() AS s WHERE s.job = 'broken'}), 'failed|PT418: broken', "$name: the one that fails says so, in $db");
 		is($node->safe_psql($db, q{SELECT count(*) >= 3, count(DISTINCT xid) = count(*), string_agg(DISTINCT concat_ws(' ', role, login), ', ') FROM ran}),
 			't|t|ringfence_jobs regress_cron', "$name: as ringfence_jobs, each step by itself, in $db");
