@@ -327,7 +327,7 @@ RETURN (
 	FROM (SELECT timezone(zone, day::timestamp)) AS m (midnight)
 );
 REVOKE EXECUTE ON FUNCTION ringfence.day_start(text, date) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.day_start(text, date) TO ringfence_owner, ringfence_jobs;
+GRANT EXECUTE ON FUNCTION ringfence.day_start(text, date) TO ringfence_owner, ringfence_member, ringfence_jobs;
 COMMENT ON FUNCTION ringfence.day_start(text, date) IS 'the first moment of a day, as a zone counts it';
 
 -- Days begin and end in the organization's time zone. From the second part on rows

@@ -20,18 +20,6 @@ REVOKE EXECUTE ON FUNCTION cleaning.day_of(timestamptz, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cleaning.day_of(timestamptz, text) TO ringfence_member;
 COMMENT ON FUNCTION cleaning.day_of(timestamptz, text) IS 'the day that a moment is on, as a zone counts it';
 
--- Where clocks go back over midnight it strikes twice, and the first counts.
-CREATE FUNCTION cleaning.day_start(day date, zone text) RETURNS timestamptz
-LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-RETURN CASE
-	WHEN cleaning.day_of(day::timestamp AT TIME ZONE zone - interval '1 hour', zone) = day
-		THEN day::timestamp AT TIME ZONE zone - interval '1 hour'
-	ELSE day::timestamp AT TIME ZONE zone
-END;
-REVOKE EXECUTE ON FUNCTION cleaning.day_start(date, text) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cleaning.day_start(date, text) TO ringfence_member;
-COMMENT ON FUNCTION cleaning.day_start(date, text) IS 'the first moment of a day, as a zone counts it';
-
 CREATE FUNCTION cleaning.period_start(day date, period text, since date) RETURNS date
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN CASE WHEN period = 'all' THEN since ELSE date_trunc(period, day::timestamp)::date END;
@@ -113,7 +101,7 @@ BEGIN ATOMIC
 			sum(CASE p.kind WHEN 'refund' THEN p.amount_minor ELSE 0 END)::bigint AS refunded
 		FROM cleaning.payments AS p
 		WHERE p.org_id = ringfence.org_id()
-			AND p.created_at >= cleaning.day_start(receipts."from" - 1, receipts.zone)
+			AND p.created_at >= ringfence.day_start(receipts.zone, receipts."from" - 1)
 			AND cleaning.day_of(p.created_at, receipts.zone) >= receipts."from"
 		GROUP BY 1, 2
 	), counted AS (
@@ -245,8 +233,8 @@ BEGIN ATOMIC
 		FROM cleaning.bookings AS b
 		LEFT JOIN cleaning.invoices AS i ON i.org_id = ringfence.org_id() AND i.booking_id = b.id
 		WHERE b.org_id = ringfence.org_id() AND b.status IN ('done', 'disputed')
-			AND b.starts_at >= cleaning.day_start(labour."from" - 1, labour.zone)
-			AND b.starts_at < cleaning.day_start(labour."to" + 2, labour.zone)
+			AND b.starts_at >= ringfence.day_start(labour.zone, labour."from" - 1)
+			AND b.starts_at < ringfence.day_start(labour.zone, labour."to" + 2)
 			AND cleaning.day_of(b.starts_at, labour.zone) BETWEEN labour."from" AND labour."to"
 	), rates AS (
 		SELECT r.worker_id, r.rate_minor, r.currency, r.valid_from,
@@ -303,8 +291,8 @@ BEGIN
 		SELECT c.currency, date_trunc('month', cleaning.day_of(c.created_at, zone)::timestamp)::date, 0, 0, c.amount_minor, 0, 0, 0
 		FROM cleaning.referral_credits AS c
 		WHERE c.org_id = ringfence.org_id()
-			AND c.created_at >= cleaning.day_start(pnl_report."from" - 1, zone)
-			AND c.created_at < cleaning.day_start(pnl_report."to" + 2, zone)
+			AND c.created_at >= ringfence.day_start(zone, pnl_report."from" - 1)
+			AND c.created_at < ringfence.day_start(zone, pnl_report."to" + 2)
 			AND cleaning.day_of(c.created_at, zone) BETWEEN pnl_report."from" AND pnl_report."to"
 		UNION ALL
 		SELECT l.currency, l.month, 0, 0, 0, l.labour_minor, l.unrated_workers, l.unstaffed_bookings
@@ -344,7 +332,7 @@ BEGIN
 			sum(CASE p.kind WHEN 'refund' THEN -p.amount_minor ELSE p.amount_minor END)::bigint AS held,
 			sum(CASE p.kind WHEN 'refund' THEN p.amount_minor ELSE 0 END)::bigint AS refunded
 		FROM cleaning.payments AS p
-		WHERE p.org_id = ringfence.org_id() AND p.created_at >= cleaning.day_start(day, zone) AND cleaning.day_of(p.created_at, zone) > day
+		WHERE p.org_id = ringfence.org_id() AND p.created_at >= ringfence.day_start(zone, day) AND cleaning.day_of(p.created_at, zone) > day
 		GROUP BY p.invoice_id
 	), open AS (
 		SELECT i.client_id, i.currency, day - i.due_date AS days,
@@ -400,8 +388,8 @@ BEGIN
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	capacity := round(weekly * 60 * (worker_utilisation."to" - worker_utilisation."from" + 1) / 7);
-	since := cleaning.day_start(worker_utilisation."from", zone);
-	until := cleaning.day_start(worker_utilisation."to" + 1, zone);
+	since := ringfence.day_start(zone, worker_utilisation."from");
+	until := ringfence.day_start(zone, worker_utilisation."to" + 1);
 	RETURN QUERY
 	WITH work AS (
 		SELECT b.team_id,

@@ -247,9 +247,9 @@ RESET ROLE;
 UPDATE ringfence_data.orgs SET settings = settings - 'worker_hours_per_week' WHERE id = :'rowan';
 
 -- Midnight that strikes twice, in Havana: the day begins with the first.
-SELECT is(cleaning.day_start('2025-11-02', 'America/Havana'), '2025-11-02 04:00+00', 'the first of two midnights begins a day');
-SELECT is(cleaning.day_start('2025-03-09', 'America/Havana'), '2025-03-09 05:00+00', 'the first moment after a midnight that is left out does');
-SELECT is(cleaning.day_start('2025-03-09', 'Pacific/Apia'), '2025-03-08 11:00+00', 'a midnight elsewhere is a midnight');
+SELECT is(ringfence.day_start('America/Havana', '2025-11-02'), '2025-11-02 04:00+00', 'the first of two midnights begins a day');
+SELECT is(ringfence.day_start('America/Havana', '2025-03-09'), '2025-03-09 05:00+00', 'the first moment after a midnight that is left out does');
+SELECT is(ringfence.day_start('Pacific/Apia', '2025-03-09'), '2025-03-08 11:00+00', 'a midnight elsewhere is a midnight');
 
 -- Rounding.
 SELECT results_eq($$SELECT cleaning.share(p, w, a) FROM (VALUES (1, 2, 1), (1, 2, 2), (1, 2, -1), (501, 10511, 10511), (1, 3, 1), (2, 3, 1),
