@@ -58,19 +58,10 @@ set_for_export(const char *name, const char *value)
 							 GUC_ACTION_SAVE, true, 0, false);
 }
 
-/*
- * Settings that rows and their order depend on, in a level of their own. A
- * statement of which only a part is read is planned for its first rows: a sort
- * of all rows would be done again for each part.
- */
+/* Settings that rows and their order depend on, in a level of their own. */
 static void
 set_all(const RfExportOrder *order)
 {
-	if (!order->consistent)
-	{
-		set_for_export("cursor_tuple_fraction", "0.001");
-		set_for_export("jit", "off");
-	}
 	set_for_export("search_path", "pg_catalog, pg_temp");
 	set_for_export("DateStyle", "ISO, YMD");
 	set_for_export("IntervalStyle", "postgres");

@@ -271,7 +271,9 @@ rf_export_open(const RfExportOrder *order, Size limit, MemoryContext mcxt)
 	reader->last.mcxt = small_context(mcxt, "ringfence export key");
 	reader->next.mcxt = small_context(mcxt, "ringfence export key");
 
-	plan = SPI_prepare_cursor(order->statement, 0, NULL, CURSOR_OPT_NO_SCROLL |
+	/* To sort all that is left for the sake of a part is never worth it. */
+	plan = SPI_prepare_cursor(order->statement, 0, NULL,
+							  CURSOR_OPT_NO_SCROLL |
 							  (order->consistent ? 0 : CURSOR_OPT_FAST_PLAN));
 	if (plan == NULL)
 		elog(ERROR, "could not prepare an export: %s",

@@ -147,6 +147,34 @@ test('functions', async () => {
   }
 });
 
+test('a file of clients', async () => {
+  const caller = as('dispatcher');
+  const imported = (csv, more = {}, headers = {}) =>
+    http(caller, 'POST', '/rpc/import_clients', { body: { csv, ...more }, headers });
+  const csv = '\ufeffname;email;phone\r\n"Zoë ""Z""";zoe@example.org;+1 555 0100\r\nYan;;\r\n';
+  const key = { 'idempotency-key': 'import-over-http' };
+  for (let i = 0; i < 2; i++) {
+    const { status, body } = await imported(csv, { delimiter: ';' }, key);
+    assert.deepEqual({ status, body }, { status: 200, body: { imported: 2, skipped: 0, errors: [] } });
+  }
+  const { body: [zoe] } = await http(caller, 'GET', '/clients?email=eq.zoe@example.org&select=name,phone');
+  assert.deepEqual(zoe, { name: 'Zoë "Z"', phone: '+1 555 0100' });
+  assert.deepEqual((await http(as('owner', 1), 'GET', '/clients?email=eq.zoe@example.org')).body, []);
+
+  const bad = 'name,email\nXu,xu@example.org\n=1+1,ZOE@example.org\n';
+  const refused = await imported(bad);
+  assert.deepEqual([refused.status, refused.body.code, refused.body.message], [422, 'PT422', 'import has 1 row with errors']);
+  assert.deepEqual(JSON.parse(refused.body.details).map(({ line, column }) => [line, column]), [[3, 'name'], [3, 'email']]);
+  assert.deepEqual((await http(caller, 'GET', '/clients?email=eq.xu@example.org')).body, []);
+  const partly = await imported(bad, { partial: true });
+  assert.deepEqual([partly.status, partly.body.imported, partly.body.skipped], [200, 1, 1]);
+
+  const malformed = await imported('name\n"Xu');
+  assert.deepEqual([malformed.status, malformed.body.code], [400, '22P04']);
+  assert.equal((await imported(`name\n${'x'.repeat(10 * 1024 * 1024)}`)).status, 413);
+  assert.equal((await http(as('finance'), 'POST', '/rpc/import_clients', { body: { csv } })).status, 403);
+});
+
 test('reports, to everybody', async (t) => {
   const range = { from: '2025-01-01', to: '2025-12-31' };
   const reports = {
