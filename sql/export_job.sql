@@ -484,9 +484,12 @@ GRANT EXECUTE ON FUNCTION ringfence.start_scheduled(uuid, uuid) TO ringfence_job
 COMMENT ON FUNCTION ringfence.start_scheduled(uuid, uuid) IS
 	'starts the export of the week or month that ended, as the member who scheduled it; 22023 for a time zone that is none, 42501, 42704, PT403, PT429; for export_step()';
 
+-- An organization that waits for others of its own, or for an erasure, has not others
+-- wait for it.
 CREATE FUNCTION ringfence.start_due_schedule() RETURNS boolean
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '2s'
 AS $$
 DECLARE
 	present CONSTANT timestamptz := ringfence.retention_now();
@@ -508,7 +511,7 @@ BEGIN
 	EXCEPTION WHEN OTHERS THEN
 		UPDATE ringfence_data.export_schedules AS s
 		SET enabled = SQLSTATE NOT IN ('42501', '42704', 'PT403'), last_error = format('%s: %s', SQLSTATE, SQLERRM),
-			next_try_at = present + interval '1 hour'
+			next_try_at = present + CASE WHEN SQLSTATE IN ('PT429', '55P03') THEN interval '1 minute' ELSE interval '1 hour' END
 		WHERE s.org_id = due.org_id AND s.id = due.id;
 	END;
 	RETURN true;
@@ -517,7 +520,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.start_due_schedule() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.start_due_schedule() TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.start_due_schedule() IS
-	'starts an export that a schedule asks for; one that can''t be started is tried again an hour later, and no more once its member has lost the right; false if none is due; for export_step()';
+	'starts an export that a schedule asks for; one that can''t be started is tried again an hour later, or after a minute where ten are under way or an erasure is, and no more once its member has lost the right; false if none is due; for export_step()';
 
 -- A right that was lost is no fault of the job's. What the message says may be of
 -- the organization's rows, which those who look after jobs don't read.

@@ -1,7 +1,7 @@
 -- Exports of each week and month: of the days that have ended where the organization
 -- is, as the member who scheduled them for as long as they may.
 \ir include/exports.sql
-SELECT plan(46);
+SELECT plan(50);
 
 -- The clock of requests and of the job.
 CREATE PROCEDURE public.at(moment timestamptz) LANGUAGE plpgsql AS $$
@@ -70,14 +70,26 @@ SELECT steps(3) \g /dev/null
 SELECT is(ARRAY[schedule(:'monthly'), schedule(:'everything'), schedule(:'other')], ARRAY['2027-03-01 t PT429: too many exports are under way', '2027-03-01 t PT429: too many exports are under way',
 	'2027-03-01 t 22023: time zone "Mars/Base" not recognized'], 'what comes in between is noted');
 SELECT steps() \g /dev/null
-SELECT is((SELECT count(*) FROM started()), 10::bigint, 'the others are written, and nothing is started in that hour');
-CALL at('2027-03-01 08:59:59+00');
+SELECT is((SELECT count(*) FROM started()), 10::bigint, 'the others are written, and nothing is started in that minute');
+CALL at('2027-03-01 08:00:59+00');
 SELECT is(steps(), 0, 'nor before its end');
-CALL at('2027-03-01 09:00+00');
-UPDATE ringfence_data.orgs SET settings = '{}' WHERE id = :'org_b';
+CALL at('2027-03-01 08:01+00');
 SELECT steps() \g /dev/null
-SELECT set_eq('SELECT started()', $$VALUES ('Tenant A sales-ledger-2027-02-01--2027-02-28.csv 2027-02-01 2027-02-28 done 28'), ('Tenant A everything-2027-03-01.csv done 666'),
-	('Tenant B sales-ledger-2027-02-01--2027-02-28.csv 2027-02-01 2027-02-28 done 28')$$, 'then it is, of the days that it was for');
+SELECT set_eq('SELECT started()', $$VALUES ('Tenant A sales-ledger-2027-02-01--2027-02-28.csv 2027-02-01 2027-02-28 done 28'), ('Tenant A everything-2027-03-01.csv done 666')$$,
+	'then it is, of the days that it was for');
+UPDATE ringfence_data.orgs SET settings = '{}' WHERE id = :'org_b';
+CALL at('2027-03-01 08:59:59+00');
+SELECT is(steps(), 0, 'what can''t be for another reason waits an hour');
+CALL at('2027-03-01 09:00+00');
+-- As an erasure does.
+SELECT dblink_connect('eraser', format('dbname=%s user=postgres', current_database())), dblink_exec('eraser', 'BEGIN'),
+	dblink_exec('eraser', format('DO $$BEGIN PERFORM ringfence.lock_exports(%L); END$$', :'org_b')) \g /dev/null
+SELECT is(step(), '1', 'the job goes on while an erasure is under way');
+SELECT is(schedule(:'other'), '2027-03-01 t 55P03: canceling statement due to lock timeout', 'but for two seconds');
+SELECT dblink_disconnect('eraser') \g /dev/null
+CALL at('2027-03-01 09:01+00');
+SELECT steps() \g /dev/null
+SELECT set_eq('SELECT started()', $$VALUES ('Tenant B sales-ledger-2027-02-01--2027-02-28.csv 2027-02-01 2027-02-28 done 28')$$, 'and is started then');
 SELECT is(ARRAY[schedule(:'monthly'), schedule(:'everything'), schedule(:'other')], '{2027-04-01 t,2027-04-01 t,2027-04-01 t}', 'and that is all');
 UPDATE ringfence_data.orgs SET status = 'suspended' WHERE id = :'org_a';
 UPDATE ringfence_data.orgs SET status = 'closed' WHERE id = :'org_b';
