@@ -507,9 +507,9 @@ BEGIN
 	SELECT r.data, r.rows INTO answer, row_count FROM ringfence.export_read(name, "from", "to", format, options) AS r;
 	SELECT sha256(b.bytes), octet_length(b.bytes) INTO digest, row_bytes FROM convert_to(answer, 'UTF8') AS b (bytes);
 	INSERT INTO ringfence_data.exports (id, name, roles, format, options, from_date, to_date, time_zone, consistent, filename,
-		state, created_at, started_at, finished_at, expected_rows, rows, bytes, sha256)
+		state, created_at, started_at, finished_at, expected_rows, rows, bytes, sha256, as_of)
 	VALUES (export_id, export_now.name, checked.roles, export_now.format, given, "from", "to", checked.time_zone, true, checked.filename,
-		'done', began, began, clock_timestamp(), row_count, row_count, row_bytes, digest);
+		'done', began, began, clock_timestamp(), row_count, row_count, row_bytes, digest, began);
 	PERFORM ringfence.audit_event('export.made', export_id::text, jsonb_build_object(
 		'name', name, 'from', "from", 'to', "to", 'format', format,
 		'rows', row_count, 'bytes', row_bytes, 'sha256', encode(digest, 'hex')));

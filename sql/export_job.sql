@@ -315,7 +315,7 @@ DECLARE
 BEGIN
 	SELECT d.sha256, d.rows, d.bytes, d.parts INTO whole FROM ringfence.export_digest(org, export) AS d;
 	UPDATE ringfence_data.exports AS e
-	SET state = 'done', finished_at = clock_timestamp(), pid = NULL, last_error = NULL,
+	SET state = 'done', finished_at = clock_timestamp(), pid = NULL, last_error = NULL, as_of = CASE WHEN e.consistent THEN now() END,
 		sha256 = whole.sha256, rows = whole.rows, bytes = whole.bytes, parts = whole.parts
 	WHERE e.org_id = org AND e.id = export
 	RETURNING e.name, e.format, e.from_date, e.to_date, e.requested_by INTO STRICT present;

@@ -57,6 +57,7 @@ CREATE TABLE ringfence_data.exports (
 	bytes bigint NOT NULL DEFAULT 0,
 	parts integer NOT NULL DEFAULT 0,
 	sha256 bytea,
+	as_of timestamptz,
 	parts_since timestamptz,
 	parts_gone_at timestamptz,
 	PRIMARY KEY (org_id, id),
@@ -105,6 +106,8 @@ COMMENT ON COLUMN ringfence_data.exports.rows IS 'rows in its parts so far, or i
 COMMENT ON COLUMN ringfence_data.exports.bytes IS 'their bytes, in UTF-8';
 COMMENT ON COLUMN ringfence_data.exports.parts IS 'parts so far; 0 for what export_now() answered';
 COMMENT ON COLUMN ringfence_data.exports.sha256 IS 'SHA-256 of the whole, of all parts one after the other; NULL until it is done';
+COMMENT ON COLUMN ringfence_data.exports.as_of IS
+	'all that was committed before this moment is in it; NULL where each part has its own, and until it is done';
 COMMENT ON COLUMN ringfence_data.exports.parts_since IS 'when its first part was made, from which their retention counts';
 COMMENT ON COLUMN ringfence_data.exports.parts_gone_at IS 'when parts were deleted before their time, by an erasure or because it was canceled';
 
@@ -117,6 +120,7 @@ CREATE TABLE ringfence_data.export_parts (
 	data bytea NOT NULL,
 	sha256 bytea NOT NULL,
 	last_key text[],
+	as_of timestamptz NOT NULL DEFAULT now(),
 	made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
 	PRIMARY KEY (org_id, export_id, part),
 	CONSTRAINT export_parts_export_fkey FOREIGN KEY (org_id, export_id) REFERENCES ringfence_data.exports (org_id, id),
@@ -142,6 +146,7 @@ COMMENT ON COLUMN ringfence_data.export_parts.data IS
 	'whole rows in the order of the key, as CSV or newline-delimited JSON in UTF-8; a header is in the first part alone';
 COMMENT ON COLUMN ringfence_data.export_parts.sha256 IS 'SHA-256 of data';
 COMMENT ON COLUMN ringfence_data.export_parts.last_key IS 'the key of its last row, where the next part goes on; NULL without rows';
+COMMENT ON COLUMN ringfence_data.export_parts.as_of IS 'all rows of its keys that were committed before this moment are in it';
 COMMENT ON COLUMN ringfence_data.export_parts.made_at IS 'when it was made';
 
 CREATE TABLE ringfence_data.export_schedules (
@@ -201,7 +206,7 @@ REVOKE TRUNCATE ON ringfence_data.exports FROM ringfence_owner;
 GRANT SELECT (
 	org_id, id, name, roles, format, options, from_date, to_date, time_zone, consistent, filename, requested_by, request_id, state,
 	created_at, started_at, finished_at, next_try_at, served_at, attempts, last_error, expected_rows, rows, bytes, parts, sha256,
-	parts_since, parts_gone_at
+	as_of, parts_since, parts_gone_at
 ) ON ringfence_data.exports TO ringfence_member, ringfence_operator;
 GRANT SELECT, INSERT, UPDATE ON ringfence_data.exports TO ringfence_jobs;
 
@@ -311,6 +316,7 @@ SELECT
 	END AS percent,
 	round(e.rows / nullif(extract(epoch FROM coalesce(e.finished_at, e.served_at) - e.started_at), 0)) AS rows_per_second,
 	encode(e.sha256, 'hex') AS sha256,
+	e.as_of,
 	CASE WHEN e.state = 'done' THEN coalesce(e.parts_gone_at, e.parts_since + ringfence_data.parts_kept()) END AS available_until
 FROM ringfence_data.exports AS e;
 COMMENT ON VIEW ringfence_v1.exports IS
@@ -340,6 +346,8 @@ COMMENT ON COLUMN ringfence_v1.exports.expected_rows IS 'how many rows there wer
 COMMENT ON COLUMN ringfence_v1.exports.percent IS 'rows so far of those; one that is consistent shows them when it is done';
 COMMENT ON COLUMN ringfence_v1.exports.rows_per_second IS 'rows so far by the time since it was begun, waits included';
 COMMENT ON COLUMN ringfence_v1.exports.sha256 IS 'SHA-256 of the whole, in hexadecimal; null until it is done';
+COMMENT ON COLUMN ringfence_v1.exports.as_of IS
+	'all that was committed before this moment is in it; null where each part has its own, which the manifest lists, and until it is done';
 COMMENT ON COLUMN ringfence_v1.exports.available_until IS 'until when its parts can be had; past once they are gone; null where there are none';
 GRANT SELECT ON ringfence_v1.exports TO ringfence_member, ringfence_operator;
 
@@ -472,12 +480,12 @@ DECLARE
 BEGIN
 	RETURN jsonb_build_object(
 		'id', export.id, 'name', export.name, 'format', export.format, 'filename', export.filename,
-		'from', export.from_date, 'to', export.to_date, 'time_zone', export.time_zone, 'consistent', export.consistent,
+		'from', export.from_date, 'to', export.to_date, 'time_zone', export.time_zone, 'consistent', export.consistent, 'as_of', export.as_of,
 		'state', export.state, 'last_error', export.last_error,
 		'rows', export.rows, 'bytes', export.bytes, 'sha256', encode(export.sha256, 'hex'),
 		'parts', (
-			SELECT coalesce(jsonb_agg(jsonb_build_object('part', p.part, 'rows', p.rows, 'bytes', p.bytes, 'sha256', encode(p.sha256, 'hex'))
-				ORDER BY p.part), '[]')
+			SELECT coalesce(jsonb_agg(jsonb_build_object(
+				'part', p.part, 'rows', p.rows, 'bytes', p.bytes, 'sha256', encode(p.sha256, 'hex'), 'as_of', p.as_of) ORDER BY p.part), '[]')
 			FROM ringfence_data.export_parts AS p
 			WHERE p.org_id = export.org_id AND p.export_id = export.id
 		));
@@ -486,7 +494,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.export_manifest(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.export_manifest(uuid) TO ringfence_member;
 COMMENT ON FUNCTION ringfence_v1.export_manifest(uuid) IS
-	'an export and its parts: {"name", "from", "to", "state", "rows", "bytes", "sha256", "parts": [{"part", "rows", "bytes", "sha256"}], ...}; the parts one after the other are the file, whose SHA-256 is the whole''s; PT404';
+	'an export and its parts: {"name", "from", "to", "state", "rows", "bytes", "sha256", "as_of", "parts": [{"part", "rows", "bytes", "sha256", "as_of"}], ...}; the parts one after the other are the file, whose SHA-256 is the whole''s; PT404';
 
 -- It changes nothing but the answer's headers, and so can be asked of a standby.
 CREATE FUNCTION ringfence_v1.export_part(id uuid, part integer) RETURNS ringfence."*/*"

@@ -1,7 +1,7 @@
 -- Exports: who may declare them, and the bytes that come out, at once or in parts:
 -- the same, whole, in order, of the days that were asked for, or an error.
 \ir include/exports.sql
-SELECT plan(88);
+SELECT plan(91);
 
 CREATE FUNCTION public.asks_books(query text) RETURNS text
 LANGUAGE sql RETURN public.asks('aaaaaaaa-0000-4000-8000-0000000000b1', '0aaaaaaa-0000-7000-8000-00000000000a', query);
@@ -114,9 +114,9 @@ SELECT is(replace(asks_books(format('SELECT octet_length(ringfence_v1.export_par
 SELECT is(asks_books(format('SELECT ringfence_v1.export_part(%L, %s)', :'export', n)), 'PT404 part not found', 'there is no part ' || n) FROM unnest('{0,301,"NULL"}'::text[]) AS n;
 SELECT asks_books(format('SELECT ringfence_v1.export_manifest(%L)', :'export')) AS manifest \gset
 SELECT is(:'manifest'::jsonb - 'parts', jsonb_build_object('id', :'export', 'name', 'sales', 'format', 'csv', 'filename', 'sales-ledger-2026-03-01--2026-03-31.csv',
-	'from', '2026-03-01', 'to', '2026-03-31', 'time_zone', 'America/Vancouver', 'consistent', false, 'state', 'done', 'last_error', NULL, 'rows', 300, 'bytes', octet_length(:'sales'),
+	'from', '2026-03-01', 'to', '2026-03-31', 'time_zone', 'America/Vancouver', 'consistent', false, 'as_of', NULL, 'state', 'done', 'last_error', NULL, 'rows', 300, 'bytes', octet_length(:'sales'),
 	'sha256', encode(sha256(convert_to(:'sales', 'UTF8')), 'hex')), 'the manifest says what it is');
-SELECT is(:'manifest'::jsonb -> 'parts' -> 6, jsonb_build_object('part', 7, 'rows', 1, 'bytes', 51, 'sha256', encode(sha256(E'7,2026-03-01,"''=1+2",1.75,2026-03-01 14:00:00-08,\r\n'), 'hex')), 'and of which parts');
+SELECT is(:'manifest'::jsonb -> 'parts' -> 6 #- '{as_of}', jsonb_build_object('part', 7, 'rows', 1, 'bytes', 51, 'sha256', encode(sha256(E'7,2026-03-01,"''=1+2",1.75,2026-03-01 14:00:00-08,\r\n'), 'hex')), 'and of which parts');
 SELECT is(jsonb_array_length(:'manifest'::jsonb -> 'parts'), 300, 'all of them');
 
 -- The header has 38 bytes, the first row 50: what fits exactly, fits.
@@ -206,16 +206,22 @@ GRANT SELECT ON shop.live TO ringfence_member;
 SELECT ringfence.declare_export('live', 'shop.live', '{key}', '{books}') \g /dev/null
 CREATE FUNCTION public.ids(export text) RETURNS text LANGUAGE sql AS $$ SELECT string_agg(concat_ws(' ', c.cells[1], nullif(c.cells[3], 'sale ' || c.cells[1])), ', ' ORDER BY c.line) FROM ringfence.csv_rows(whole(export)) AS c WHERE c.line > 1 $$;
 CALL parts_of(1);
-SELECT asks_books(starts($$'live', consistent => true$$)) AS export \gset
+SELECT clock_timestamp() AS asked, asks_books(starts($$'live', consistent => true$$)) AS export \gset
 SELECT steps() \g /dev/null
 SELECT is(ids(:'export'), '9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20', 'one that is consistent is as of its beginning');
 SELECT is((SELECT count(*) FROM shop.sales WHERE id IN (-1, 1025) OR what = 'late'), 3::bigint, 'though all of that has happened');
+SELECT is((SELECT e.as_of > :'asked' AND e.as_of < e.finished_at AND m.manifest ->> 'as_of' = to_jsonb(e.as_of) #>> '{}' AND count(DISTINCT p.as_of) = 1 AND min(p.as_of) = e.as_of
+	FROM ringfence_data.exports AS e INNER JOIN ringfence_data.export_parts AS p ON p.export_id = e.id, asks_books(format('SELECT ringfence_v1.export_manifest(%L)', e.id)) AS t (text), CAST(t.text AS jsonb) AS m (manifest)
+	WHERE e.id = :'export' GROUP BY e.as_of, e.finished_at, m.manifest), true, 'which it says');
 DELETE FROM shop.sales WHERE id IN (-1, 1025);
 INSERT INTO shop.sales (org_id, id, day, what, amount) VALUES (:'org_a', 15, '2026-03-02', 'sale 15', 1);
 UPDATE shop.sales SET what = 'sale 20' WHERE org_id = :'org_a' AND id = 20;
 SELECT asks_books(starts($$'live'$$)) AS export \gset
 SELECT steps() \g /dev/null
 SELECT is(ids(:'export'), '9, 10, 11, 12, 13, 14, 16, 17, 18, 19, 20 late, 1025', 'another one''s parts are each as of its own: nothing twice, nothing behind it');
+
+SELECT is((SELECT array_agg(p.as_of ORDER BY p.as_of) = array_agg(p.as_of ORDER BY p.part) AND count(DISTINCT p.as_of) = count(*) AND bool_and(p.as_of < p.made_at) FROM ringfence_data.export_parts AS p WHERE p.export_id = :'export'), true, 'which each says');
+SELECT is((SELECT e.as_of FROM ringfence_data.exports AS e WHERE e.id = :'export'), NULL, 'and the whole doesn''t');
 
 SELECT dblink_disconnect('job') \g /dev/null
 SELECT * FROM finish();
