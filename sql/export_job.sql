@@ -97,23 +97,28 @@ GRANT EXECUTE ON FUNCTION ringfence.export_event(text, uuid, uuid, jsonb, text) 
 COMMENT ON FUNCTION ringfence.export_event(text, uuid, uuid, jsonb, text) IS
 	'records in the organization''s audit log what came of an export: export.requested, export.started, export.done, export.failed; for export_step(); 22023';
 
--- Under a lock, so that two at once can't both be the tenth.
-CREATE FUNCTION ringfence.check_export_limit(org uuid) RETURNS void
+-- Under a lock, so that two at once can't both be the last.
+CREATE FUNCTION ringfence.check_export_limit(org uuid, usr uuid) RETURNS void
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
 SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+	unfinished record;
 BEGIN
-	IF (SELECT count(*) FROM ringfence_data.exports AS e WHERE e.org_id = org AND e.state IN ('queued', 'running')) >= 10 THEN
+	SELECT count(*) AS all_of_them, count(*) FILTER (WHERE e.requested_by = usr) AS own INTO unfinished
+	FROM ringfence_data.exports AS e
+	WHERE e.org_id = org AND e.state IN ('queued', 'running');
+	IF unfinished.own >= 10 OR unfinished.all_of_them >= 30 THEN
 		RAISE EXCEPTION 'too many exports are under way'
-			USING ERRCODE = 'PT429', DETAIL = 'An organization has ten at a time.',
+			USING ERRCODE = 'PT429', DETAIL = 'A member has ten at a time, an organization thirty.',
 			HINT = 'Wait for one to be done, or cancel one: the view "exports" lists them.';
 	END IF;
 END
 $$;
-REVOKE EXECUTE ON FUNCTION ringfence.check_export_limit(uuid) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ringfence.check_export_limit(uuid) TO ringfence_owner, ringfence_jobs;
-COMMENT ON FUNCTION ringfence.check_export_limit(uuid) IS
-	'PT429 if an organization has ten exports under way; after lock_exports()';
+REVOKE EXECUTE ON FUNCTION ringfence.check_export_limit(uuid, uuid) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ringfence.check_export_limit(uuid, uuid) TO ringfence_owner, ringfence_jobs;
+COMMENT ON FUNCTION ringfence.check_export_limit(uuid, uuid) IS
+	'PT429 if a member has ten exports under way, or an organization thirty; after lock_exports()';
 
 CREATE FUNCTION ringfence.queue_export(
 	org uuid,
@@ -136,7 +141,7 @@ DECLARE
 	export_id CONSTANT uuid := ringfence.uuid7();
 BEGIN
 	PERFORM ringfence.lock_exports(org);
-	PERFORM ringfence.check_export_limit(org);
+	PERFORM ringfence.check_export_limit(org, usr);
 	INSERT INTO ringfence_data.exports (org_id, id, name, roles, format, options, from_date, to_date, time_zone, consistent, filename, requested_by, requested_as)
 	VALUES (org, export_id, queue_export.name, queue_export.roles, queue_export.format, queue_export.options, queue_export.from_date,
 		queue_export.to_date, zone, queue_export.consistent, queue_export.filename, usr, queue_export.requested_as);
@@ -146,7 +151,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.queue_export(uuid, text, text, jsonb, date, date, boolean, text[], text, text, uuid, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.queue_export(uuid, text, text, jsonb, date, date, boolean, text[], text, text, uuid, jsonb) TO ringfence_owner, ringfence_jobs;
 COMMENT ON FUNCTION ringfence.queue_export(uuid, text, text, jsonb, date, date, boolean, text[], text, text, uuid, jsonb) IS
-	'puts an export on record that the job is to write, and returns its id; PT429 if the organization has ten already; for start_export() and schedules';
+	'puts an export on record that the job is to write, and returns its id; PT429 if the member has ten already, or the organization thirty; for start_export() and schedules';
 
 -- Parts that go before their time, but for those under a legal hold.
 CREATE FUNCTION ringfence.delete_export_parts(org uuid, export uuid) RETURNS bigint
@@ -520,7 +525,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence.start_due_schedule() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence.start_due_schedule() TO ringfence_jobs;
 COMMENT ON FUNCTION ringfence.start_due_schedule() IS
-	'starts an export that a schedule asks for; one that can''t be started is tried again an hour later, or after a minute where ten are under way or an erasure is, and no more once its member has lost the right; false if none is due; for export_step()';
+	'starts an export that a schedule asks for; one that can''t be started is tried again an hour later, or after a minute where as many as may be are under way, or an erasure is, and no more once its member has lost the right; false if none is due; for export_step()';
 
 -- A right that was lost is no fault of the job's. What the message says may be of
 -- the organization's rows, which those who look after jobs don't read.

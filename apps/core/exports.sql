@@ -420,7 +420,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.start_export(text, date, date, text, jsonb, boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.start_export(text, date, date, text, jsonb, boolean) TO ringfence_member;
 COMMENT ON FUNCTION ringfence_v1.start_export(text, date, date, text, jsonb, boolean) IS
-	'asks for an export of any size, of the rows that the caller sees, and returns it as it stands in "exports": a job writes it in parts; "from" and "to" are days, both included, null for no limit; options are those of CSV: {"delimiter": ";", "bom": true}; consistent has all of it as of one moment; the answer is 202, its Location the manifest; 22023, 42501, PT404, PT429 if ten are under way';
+	'asks for an export of any size, of the rows that the caller sees, and returns it as it stands in "exports": a job writes it in parts; "from" and "to" are days, both included, null for no limit; options are those of CSV: {"delimiter": ";", "bom": true}; consistent has all of it as of one moment; the answer is 202, its Location the manifest; 22023, 42501, PT404, PT429 if ten of the member''s are under way, or thirty of the organization''s';
 
 -- To whoever doesn't see it, an export is none.
 CREATE FUNCTION ringfence_data.visible_export(export uuid) RETURNS ringfence_data.exports
@@ -568,7 +568,7 @@ DECLARE
 	answer ringfence_v1.exports;
 BEGIN
 	PERFORM ringfence.lock_exports(export.org_id);
-	PERFORM ringfence.check_export_limit(export.org_id);
+	PERFORM ringfence.check_export_limit(export.org_id, export.requested_by);
 	UPDATE ringfence_data.exports AS e
 	SET state = 'queued', finished_at = NULL, attempts = 0, pid = NULL, next_try_at = ringfence.retention_now()
 	WHERE e.org_id = export.org_id AND e.id = export.id AND e.state = 'failed';
@@ -583,7 +583,7 @@ $$;
 REVOKE EXECUTE ON FUNCTION ringfence_v1.retry_export(uuid) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ringfence_v1.retry_export(uuid) TO ringfence_member;
 COMMENT ON FUNCTION ringfence_v1.retry_export(uuid) IS
-	'has an export that failed for good tried again, after the parts that it has, for whoever asked for it, owners and admins; it is exported as whoever asked; PT404, PT409 if it has not failed, PT429 if ten are under way';
+	'has an export that failed for good tried again, after the parts that it has, for whoever asked for it, owners and admins; it is exported as whoever asked; PT404, PT409 if it has not failed, PT429 if ten of the member''s are under way, or thirty of the organization''s';
 
 CREATE FUNCTION ringfence_v1.schedule_export(name text, every text, format text DEFAULT 'csv', options jsonb DEFAULT NULL) RETURNS uuid
 LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER

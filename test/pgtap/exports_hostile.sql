@@ -113,7 +113,7 @@ SELECT is(asks(:'user_a', :'org_a', 'SELECT ringfence.' || call), '42501 permiss
 	(format('export_write(%L, %L)', :'org_b', :'done')), (format('export_number(%L, %L, ''count'')', :'org_b', :'done')), (format('store_export_part(%L, %L, ''x'', 1, NULL, true)', :'org_b', :'done')),
 	('export_read(''sales'', NULL, NULL, ''csv'', NULL)'), ('declare_export(''x'', ''shop.sales'', ''{id}'', ''{client}'')'), ('undeclare_export(''sales'')'), ('export_step()'),
 	(format('delete_export_parts(%L, %L)', :'org_b', :'done')), (format('take_up_export(%L, %L)', :'org_b', :'done')),
-	(format('export_event(''done'', %L, %L)', :'org_b', :'done')), ('check_export_limit(NULL)')) AS v (call);
+	(format('export_event(''done'', %L, %L)', :'org_b', :'done')), ('check_export_limit(NULL, NULL)')) AS v (call);
 SELECT is(asks(:'user_a', :'org_a', query), '42501 permission denied for table ' || split_part(split_part(query, 'ringfence_data.', 2), ' ', 1), 'no ' || query) FROM unnest(ARRAY[
 	'SELECT data FROM ringfence_data.export_parts', 'SELECT requested_as FROM ringfence_data.exports', 'SELECT relation FROM ringfence_data.export_definitions', 'SELECT requested_as FROM ringfence_data.export_schedules',
 	'INSERT INTO ringfence_data.exports (id) VALUES (NULL)', 'INSERT INTO ringfence_data.export_parts (part) VALUES (1)', 'INSERT INTO ringfence_data.export_definitions (name) VALUES (NULL)', 'INSERT INTO ringfence_data.export_schedules (id) VALUES (NULL)',
