@@ -42,7 +42,6 @@ typedef struct Stage
 {
 	RfIdentity	present;
 	bool		identified;		/* another context than the present one */
-	bool		entered;
 	bool		timed;			/* by ringfence.export_timeout */
 	bool		timed_out;
 	TimestampTz until;
@@ -106,7 +105,6 @@ enter(const RfExportOrder *order, const RfIdentity *identity, Stage *stage)
 	SetUserIdAndSecContext(get_role_oid(RF_ROLE_MEMBER, false),
 						   stage->security | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
-	stage->entered = true;
 }
 
 /* Puts back what an error wouldn't; harmless the second time. */
@@ -127,21 +125,19 @@ leave_context(Stage *stage)
 static void
 leave(Stage *stage)
 {
-	if (!stage->entered)
-		return;
-	stage->entered = false;
 	SetUserIdAndSecContext(stage->user, stage->security);
 	AtEOXact_GUC(false, stage->nest_level);
 	leave_context(stage);
 }
 
 /*
- * A time that ran out, if it was ours, is no cancellation, which blocks that catch
- * errors let pass. Called while an error is being handled.
+ * Called while an error is being handled, which is thrown on. A time that ran out,
+ * if it was ours, is no cancellation, which blocks that catch errors let pass.
  */
 static void
-name_timeout(const Stage *stage)
+leave_by_error(Stage *stage)
 {
+	leave_context(stage);
 	if (geterrcode() != ERRCODE_QUERY_CANCELED || !stage->timed_out)
 		return;
 	FlushErrorState();
@@ -193,8 +189,7 @@ ringfence_export_read(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		leave_context(stage);
-		name_timeout(stage);
+		leave_by_error(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -268,8 +263,7 @@ ringfence_export_number(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		leave_context(stage);
-		name_timeout(stage);
+		leave_by_error(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -378,8 +372,7 @@ ringfence_export_write(PG_FUNCTION_ARGS)
 	}
 	PG_CATCH();
 	{
-		leave_context(stage);
-		name_timeout(stage);
+		leave_by_error(stage);
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
