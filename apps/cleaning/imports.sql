@@ -178,7 +178,7 @@ AS $$
 	FROM ringfence.csv_table(csv,
 			'{client_email,client,team,starts_at,ends_at,address,notes,price,price_minor,gst_rate}', '{starts_at,ends_at}',
 			delimiter, 50000, true) AS t
-	CROSS JOIN (SELECT coalesce(cleaning.setting('time_zone'), 'UTC') AS zone) AS h
+	CROSS JOIN (SELECT cleaning.time_zone() AS zone) AS h
 	CROSS JOIN LATERAL cleaning.import_moment(cleaning.import_text(t.cells[4]), h.zone) AS s
 	CROSS JOIN LATERAL cleaning.import_moment(cleaning.import_text(t.cells[5]), h.zone) AS e
 	WHERE num_nonnulls(VARIADIC t.cells) > 0

@@ -15,3 +15,10 @@ REVOKE EXECUTE ON FUNCTION cleaning.setting(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION cleaning.setting(text) TO ringfence_member;
 COMMENT ON FUNCTION cleaning.setting(text) IS
 	'a setting of the caller''s organization, NULL if unset; the app knows currency, gst_rate, payment_days, referral_credit_minor, time_zone and worker_hours_per_week';
+
+CREATE FUNCTION cleaning.time_zone() RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN coalesce(cleaning.setting('time_zone'), 'UTC');
+REVOKE EXECUTE ON FUNCTION cleaning.time_zone() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION cleaning.time_zone() TO ringfence_member;
+COMMENT ON FUNCTION cleaning.time_zone() IS 'the time zone of the caller''s organization: the setting time_zone, or UTC';

@@ -6,13 +6,6 @@
 CREATE INDEX invoices_issue_date_idx ON cleaning.invoices (org_id, issue_date, number);
 CREATE INDEX bookings_starts_at_idx ON cleaning.bookings (org_id, starts_at);
 
-CREATE FUNCTION cleaning.time_zone() RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE
-RETURN coalesce(cleaning.setting('time_zone'), 'UTC');
-REVOKE EXECUTE ON FUNCTION cleaning.time_zone() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION cleaning.time_zone() TO ringfence_member;
-COMMENT ON FUNCTION cleaning.time_zone() IS 'the time zone of the caller''s organization: the setting time_zone, or UTC';
-
 CREATE FUNCTION cleaning.day_of(moment timestamptz, zone text) RETURNS date
 LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
 RETURN (moment AT TIME ZONE zone)::date;

@@ -54,7 +54,7 @@ SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
 	org CONSTANT uuid := ringfence.org_id();
-	zone CONSTANT text := coalesce(cleaning.setting('time_zone'), 'UTC');
+	zone CONSTANT text := cleaning.time_zone();
 	today CONSTANT date := (now() AT TIME ZONE zone)::date;
 	invoice CONSTANT uuid := ringfence.uuid7();
 	counter record;
